@@ -110,7 +110,7 @@ def _with_parameters(nb: nbformat.NotebookNode, parameters: dict[str, Any]) -> n
     nb.metadata.setdefault("papermill", {})
     for cell in nb.cells:  # papermill reads the tags of every cell, and most have none
         cell.metadata.setdefault("tags", [])
-    return parameterize_notebook(nb, parameters)
+    return parameterize_notebook(nb, parameters, kernel_name="python3", language="python")
 
 
 def _new_folder(runs: Path, name: str) -> Path:
@@ -154,6 +154,7 @@ class _Client(NotebookClient):
         super().__init__(
             nb,
             timeout=None,
+            extra_arguments=["--IPKernelApp.log_level=40"],  # errors only: its warnings aren't the notebook's
             resources={"metadata": {"path": str(cwd)}},
             on_cell_start=lambda cell, cell_index: report.start(cell_index),
             on_cell_executed=lambda cell, cell_index, execute_reply: nbformat.write(nb, executed),
