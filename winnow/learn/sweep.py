@@ -1,0 +1,223 @@
+"""Which backbone, size and resize method suits this dataset: probes first, fine-tuning only for the best.
+
+After Howard & Capelle's comparison of timm's backbones for fine-tuning ("Which image models are best for
+fine-tuning?", 2022): each recipe is one row with its error, its time and its peak memory. Trials run one at
+a time in processes of their own, or on a Ray cluster; a finished trial is in the catalog's journal and is not run
+again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import multiprocessing
+import resource
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict, dataclass, replace
+
+from winnow.catalog import Catalog
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What one trial does: a probe on frozen features, or (with `epochs`) fine-tuning from that probe."""
+
+    backbone: str = "tf_efficientnet_lite0"
+    size: int = 192  # pixels
+    method: str = "squish"
+    epochs: int = 0  # 0: the probe alone
+    seed: int = 42
+
+    @property
+    def stage(self) -> str:
+        """ "probe" or "fine_tune"."""
+        return "fine_tune" if self.epochs else "probe"
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One finished recipe: its scores on the frozen split and what it cost, or the reason why there are none."""
+
+    recipe: Recipe
+    error: float | None = None  # share of validation photos answered wrongly
+    macro_f1: float | None = None
+    seconds: float | None = None
+    peak_mb: float | None = None  # resident memory of its process at the most
+    reason: str | None = None  # why it failed, in a sentence
+
+
+class NoRay(ImportError):
+    """Ray was asked for and is not installed: it is the extra `scale`."""
+
+
+def make_recipes(
+    backbones: Sequence[str], sizes: Sequence[int], methods: Sequence[str] = ("squish",), *, seed: int = 42
+) -> list[Recipe]:
+    """Every combination, as probes."""
+    return [Recipe(b, s, m, seed=seed) for b, s, m in itertools.product(backbones, sizes, methods)]
+
+
+def sweep(
+    catalog: Catalog,
+    recipes: Iterable[Recipe],
+    *,
+    fine_tune_best: int = 3,  # this many of the best probes are fine-tuned; 0 for none
+    epochs: int = 3,
+    ray_address: str | None = None,  # "local", "auto" or an address; None runs here, without Ray
+    report: Callable[[Trial], None] = lambda trial: None,  # called as each trial ends
+) -> list[Trial]:
+    """Run `recipes` as probes, then the best of them as fine-tunings; best first, failures last.
+
+    A trial that the catalog's journal holds for the same photos, labels and split is taken from there. With Ray,
+    every machine must see the catalog's folder under the same path. Raises `NoRay` when Ray isn't installed.
+    """
+    probes = run_trials(catalog, recipes, ray_address=ray_address, report=report)
+    best = [trial.recipe for trial in rank(probes) if trial.reason is None][:fine_tune_best]
+    tuned = [replace(recipe, epochs=epochs) for recipe in best]
+    return rank(probes + run_trials(catalog, tuned, ray_address=ray_address, report=report))
+
+
+def rank(trials: Iterable[Trial]) -> list[Trial]:
+    """Fewest errors first, the quicker one first among equals, failures at the end."""
+    return sorted(trials, key=lambda t: (t.reason is not None, t.error or 0.0, t.seconds or 0.0))
+
+
+def run_trials(
+    catalog: Catalog,
+    recipes: Iterable[Recipe],
+    *,
+    ray_address: str | None = None,
+    report: Callable[[Trial], None] = lambda trial: None,
+) -> list[Trial]:
+    """A trial for each recipe, in their order; finished ones come from the journal, new ones go into it."""
+    state = dataset_state(catalog)
+    known = dict(_finished(catalog, state))
+    recipes = list(dict.fromkeys(recipes))
+    for trial in map(known.get, recipes):
+        if trial:
+            report(trial)
+    missing = [recipe for recipe in recipes if recipe not in known]
+    runner = _on_ray if ray_address else _here
+    for trial in runner(str(catalog.folder), missing, ray_address) if missing else ():
+        known[trial.recipe] = trial
+        params = {**asdict(trial.recipe), "state": state}
+        catalog.record_run("sweep", params, {k: v for k, v in asdict(trial).items() if k != "recipe"})
+        report(trial)
+    return [known[recipe] for recipe in recipes]
+
+
+def dataset_state(catalog: Catalog) -> str:
+    """A digest of what a score depends on: each photo's bytes, label and side."""
+    rows = sorted(f"{photo.sha256} {photo.label} {photo.split}" for photo in catalog.photos())
+    return hashlib.sha256("\n".join(rows).encode()).hexdigest()[:16]
+
+
+def run_trial(folder: str, recipe: Recipe) -> Trial:
+    """Run one recipe on the catalog in `folder`, in this process; a failure is a value with its reason."""
+    began = time.monotonic()
+    try:
+        scores = (_fine_tune if recipe.epochs else _probe)(Catalog(folder), recipe)
+    except (MemoryError, ValueError, RuntimeError, OSError, ImportError) as error:
+        return Trial(recipe, reason=_first_sentence(error))
+    return Trial(
+        recipe,
+        error=1 - scores.accuracy,
+        macro_f1=scores.macro_f1,
+        seconds=time.monotonic() - began,
+        peak_mb=_peak_mb(),
+    )
+
+
+def _probe(catalog: Catalog, recipe: Recipe):
+    import numpy as np
+
+    from winnow.learn.evaluation import evaluate
+    from winnow.learn.features import extract_features
+    from winnow.learn.probe import fit_probe
+
+    features = extract_features(catalog, backbone=recipe.backbone, size=recipe.size, method=recipe.method)
+    photos, classes = catalog.photos(), catalog.classes
+    labels = np.array([classes.index(photo.label) for photo in photos])
+    train, valid = (np.array([photo.split == side for photo in photos]) for side in ("train", "valid"))
+    probe = fit_probe(features[train], labels[train], n_classes=len(classes), seed=recipe.seed)
+    return evaluate(labels[valid], probe.predict_proba(features[valid]), classes)
+
+
+def _fine_tune(catalog: Catalog, recipe: Recipe):
+    from winnow.learn.evaluation import evaluate
+    from winnow.learn.training import train
+
+    learn = train(
+        catalog,
+        epochs=recipe.epochs,
+        size=recipe.size,
+        method=recipe.method,
+        backbone=recipe.backbone,
+        seed=recipe.seed,
+    )
+    probs, targets = learn.get_preds(dl=learn.dls.valid)
+    return evaluate(targets.numpy(), probs.numpy(), catalog.classes)
+
+
+def _here(folder: str, recipes: Sequence[Recipe], address: str | None) -> Iterator[Trial]:
+    """One process for each trial, one at a time: its memory is its own, and its death costs one row."""
+    for recipe in recipes:
+        with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+            try:
+                yield pool.submit(run_trial, folder, recipe).result()
+            except BrokenProcessPool:
+                yield Trial(recipe, reason=DIED)
+
+
+DIED = "Its process was killed, most often for want of memory: choose a smaller size or backbone."
+
+
+def _on_ray(folder: str, recipes: Sequence[Recipe], address: str | None) -> Iterator[Trial]:
+    """Ray schedules the trials over its nodes and runs a trial again whose worker was killed."""
+    ray = _connect_ray(address)
+    remote = ray.remote(num_cpus=1, max_retries=2, max_calls=1)(
+        run_trial
+    )  # max_calls: memory measured afresh
+    running = {remote.remote(folder, recipe): recipe for recipe in recipes}
+    while running:
+        (done,), _ = ray.wait(list(running), num_returns=1)
+        recipe = running.pop(done)
+        try:
+            yield ray.get(done)
+        except ray.exceptions.RayError:
+            yield Trial(recipe, reason=DIED)
+
+
+def _connect_ray(address: str | None):
+    try:
+        import ray
+    except ImportError as error:
+        raise NoRay(
+            "Ray is not installed: pip install 'winnow-images[scale]', or leave ray_address out."
+        ) from error
+    if not ray.is_initialized():
+        local = {"include_dashboard": False, "_node_ip_address": "127.0.0.1"}
+        ray.init(**(local if address == "local" else {"address": address}), log_to_driver=False)
+    return ray
+
+
+def _finished(catalog: Catalog, state: str) -> Iterator[tuple[Recipe, Trial]]:
+    for run in catalog.runs():
+        if run.kind == "sweep" and run.params.get("state") == state and run.metrics.get("reason") is None:
+            recipe = Recipe(**{key: value for key, value in run.params.items() if key != "state"})
+            yield recipe, Trial(recipe, **run.metrics)
+
+
+def _peak_mb() -> float:
+    """This process's resident memory at the most so far, in megabytes (macOS counts bytes, Linux kilobytes)."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**20 if sys.platform == "darwin" else 2**10)
+
+
+def _first_sentence(error: BaseException) -> str:
+    text = str(error).strip().splitlines()
+    return text[0] if text else f"It failed with {type(error).__name__}."
