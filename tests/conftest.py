@@ -1,0 +1,74 @@
+"""What several test files share: a few real photos, and one tiny real learner, trained and exported once a session."""
+
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def cell_photos(tmp_path_factory) -> Path:
+    """A folder of class folders: 60 functional and 60 defective solar cells of `elpv-dataset`."""
+    import elpv_dataset
+
+    source = Path(elpv_dataset.__file__).parent / "data"
+    folder = tmp_path_factory.mktemp("cells")
+    wanted = {"0.0": "functional", "1.0": "defective"}
+    for line in (source / "labels.csv").read_text().splitlines():
+        name, probability, _ = line.split()
+        label = next((v for k, v in wanted.items() if float(k) == float(probability)), None)
+        if label and len(list((folder / label).glob("*.png"))) < 60:
+            (folder / label).mkdir(exist_ok=True)
+            shutil.copy(source / name, folder / label)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_learner(cell_photos):
+    """A fastai learner on those photos (96 px): a frozen pretrained body, and a linear head from the probe."""
+    import torch
+    from fastai.vision.all import CrossEntropyLossFlat, ImageDataLoaders, Learner, Normalize, Resize, accuracy
+
+    from winnow.learn.probe import fit_probe
+
+    dls = ImageDataLoaders.from_folder(
+        cell_photos, valid_pct=0.25, seed=1, item_tfms=Resize(96, method="squish"), bs=16, num_workers=0,
+        batch_tfms=Normalize.from_stats([0.5] * 3, [0.5] * 3, cuda=False),
+    )  # fmt: skip
+    body, head = _body(), torch.nn.Linear(1280, 2)
+    with torch.inference_mode():
+        batches = [(body(x).mean((2, 3)), y) for x, y in dls.train.new(shuffle=False, drop_last=False)]
+    probe = fit_probe(
+        torch.cat([x for x, _ in batches]).numpy(), torch.cat([y for _, y in batches]).numpy(), n_classes=2
+    )
+    with torch.no_grad():
+        head.weight.copy_(torch.tensor(probe.weight))
+        head.bias.copy_(torch.tensor(probe.bias))
+    pooled = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), head)
+    return Learner(dls, torch.nn.Sequential(body, pooled), loss_func=CrossEntropyLossFlat(), metrics=accuracy)
+
+
+def _body():
+    from fastai.vision.learner import TimmBody
+
+    from winnow.learn.backbones import make_backbone
+
+    return TimmBody(make_backbone("tf_efficientnet_lite0", size=96)).eval()
+
+
+@pytest.fixture(scope="session")
+def trained_export(tiny_learner, tmp_path_factory) -> Path:
+    """The path of an `export.pkl` with its `export.onnx` beside it."""
+    from winnow.share.export import export_learner
+
+    return export_learner(tiny_learner, tmp_path_factory.mktemp("export") / "export.pkl").pkl
+
+
+@pytest.fixture
+def own_export(trained_export, tmp_path) -> SimpleNamespace:
+    """A copy of the export that a test may damage."""
+    pkl = Path(shutil.copy(trained_export, tmp_path / "export.pkl"))
+    return SimpleNamespace(
+        pkl=pkl, onnx=Path(shutil.copy(trained_export.with_suffix(".onnx"), tmp_path / "export.onnx"))
+    )
