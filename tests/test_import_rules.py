@@ -18,19 +18,19 @@ GROUND = {"winnow.images", "winnow.migrations"}
 # Every other module at the top is the catalog or a part of it.
 CATALOG = {name for name in MODULES if name.count(".") == 1 and MODULES[name].parent == PACKAGE}
 CATALOG -= JOINING | GROUND | {name for name in MODULES if MODULES[name].name == "__init__.py"}
-BASE = GROUND | CATALOG
+BASE = GROUND | CATALOG | {"winnow.catalog"}
 # The longest prefix of a module's name counts.
 ALLOWED = {
     "winnow": set(),
     "winnow.images": set(),
     "winnow.migrations": set(),
-    **dict.fromkeys(CATALOG, BASE),
+    **{name: BASE for name in CATALOG},
     "winnow.collect": BASE | {"winnow.collect"},
     "winnow.learn": BASE | {"winnow.learn"},
     "winnow.clean": BASE | {"winnow.clean", "winnow.learn.features", "winnow.learn.probe"},
     "winnow.share": BASE | {"winnow.share"},
     "winnow.share.export": BASE | {"winnow.share", "winnow.learn"},
-    **dict.fromkeys(JOINING, {"winnow"}),
+    **{name: {"winnow"} for name in JOINING},
 }
 WIDGETS = {"winnow.clean.cleaner", "winnow.share.photo_app"}
 NEEDS_FASTAI = {"winnow.share.export", "winnow.share.fastai_path", "winnow.share.graph"}
