@@ -1,0 +1,357 @@
+"""One dataset: class folders, and the journal beside them that remembers what a folder can't."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from PIL import Image
+
+from winnow import intake, journal
+from winnow.images import open_image
+from winnow.records import (  # noqa: F401 - the catalog's vocabulary, importable from here
+    Applied,
+    CannotMove,
+    CatalogError,
+    Decision,
+    EmptyClass,
+    NoImages,
+    NoSuchFolder,
+    NoSuchPhoto,
+    NotACatalog,
+    Photo,
+    ReadOnlyFolder,
+    Rejection,
+    Row,
+    Run,
+    SyncReport,
+    TooFewImages,
+    UnknownClass,
+    WasRemoved,
+)
+from winnow.splitting import choose_sides
+from winnow.store import Store, now
+
+PHOTOS = """SELECT f.path, f.sha256, f.label, coalesce(f.side, i.side) AS split, i.width, i.height, i.bytes,
+    i."group", i.origin FROM files f JOIN images i USING (sha256) WHERE f.state = 'live'"""
+
+
+class Catalog:
+    """A folder of class folders; opening it adopts it in place, renames nothing and finishes what a crash left."""
+
+    def __init__(
+        self,
+        folder: Path | str,
+        *,
+        create: bool = True,  # make the folder if it isn't there
+    ):
+        self.folder = Path(folder).expanduser().absolute()
+        if not self.folder.is_dir():
+            if not create or self.folder.exists():
+                raise NoSuchFolder(f"{self.folder} is not a folder: check the path.")
+            try:
+                self.folder.mkdir(parents=True)
+            except OSError as error:
+                raise ReadOnlyFolder(
+                    f"{self.folder} can't be made ({error.strerror}): choose another place."
+                ) from error
+        new = not (self.folder / "catalog.db").exists()
+        self._store = Store(self.folder)
+        journal.recover(self._store)
+        if new:
+            self.sync()
+
+    def __getstate__(self) -> dict:
+        return {"folder": self.folder}
+
+    def __setstate__(self, state: dict) -> None:
+        self.__init__(state["folder"])
+
+    def __repr__(self) -> str:
+        return f"Catalog({str(self.folder)!r})"
+
+    def __len__(self) -> int:
+        return self._db.execute("SELECT count(*) FROM files WHERE state = 'live'").fetchone()[0]
+
+    @property
+    def _db(self) -> sqlite3.Connection:
+        return self._store.db
+
+    @property
+    def cache(self) -> Path:
+        """A hidden folder for thumbnails and features."""
+        self._store.cache.mkdir(exist_ok=True)
+        return self._store.cache
+
+    @property
+    def classes(self) -> list[str]:
+        """Class names, sorted: the folders on disk."""
+        return intake.class_folders(self.folder)
+
+    # -- photos --
+
+    def sync(self, *, verify: bool | None = None) -> SyncReport:
+        """Look at the disk: what is new, gone, changed, moved by hand or unreadable. Touches no file.
+
+        Files whose time stamp and size are known aren't read again. `verify` decodes each new file; left
+        out, that is done for up to 5,000 new files and more are checked by their headers.
+        """
+        return intake.sync(self._store, verify=verify)
+
+    def photos(self, *, split: str | None = None, label: str | None = None) -> list[Photo]:
+        """The live, readable photos, sorted by path."""
+        query, values = PHOTOS, []
+        if split is not None:
+            query, values = query + " AND coalesce(f.side, i.side) = ?", [*values, split]
+        if label is not None:
+            query, values = query + " AND f.label = ?", [*values, label]
+        targets, extra = self._columns("targets"), self._columns("extra")
+        rows = self._db.execute(query + " ORDER BY f.path", values)
+        return [_photo(row, targets.get(row["sha256"], {}), extra.get(row["sha256"], {})) for row in rows]
+
+    def photo(self, path: str) -> Photo:
+        """One photo by its path; raises `NoSuchPhoto`."""
+        row = self._db.execute(PHOTOS + " AND f.path = ?", [path]).fetchone()
+        if row is None:
+            raise NoSuchPhoto(f"{path} is no photo of this dataset: look at photos() for what is there.")
+        sha256 = row["sha256"]
+        columns = [self._columns(table, sha256).get(sha256, {}) for table in ("targets", "extra")]
+        return _photo(row, *columns)
+
+    def file(self, path: str) -> Path:
+        """The absolute path of a photo's file."""
+        return self.folder / path
+
+    def open(self, path: str) -> Image.Image:
+        """The photo as an upright RGB image."""
+        return open_image(self.file(path))
+
+    def add(
+        self,
+        source: Path | str | bytes,
+        label: str,
+        *,
+        name: str | None = None,  # file name; left out: the source's own, or from the hash
+        origin: dict | None = None,  # url, page, engine, query, creator, licence, ...
+        targets: Mapping[str, str] | None = None,
+        extra: Mapping[str, object] | None = None,
+        move: bool = False,  # take the source away once it is in
+    ) -> Photo:
+        """Take an image in; the same bytes in the same class give the photo that is there already.
+
+        Raises `BadImage` for what is no photo, `WasRemoved` for bytes that a person removed before.
+        """
+        path = intake.add(self._store, source, label, name=name, origin=origin, move=move)
+        for key, value in (targets or {}).items():
+            self.set_target(key, {path: value})
+        for key, value in (extra or {}).items():
+            self.set_extra(key, {path: value})
+        return self.photo(path)
+
+    def add_class(self, label: str) -> None:
+        """Make a class folder, so that photos can be given this label."""
+        intake.check_label(label)
+        sides = intake.side_folders(self.folder)
+        parent = next((self.folder / name for name, side in sides.items() if side == "train"), self.folder)
+        (parent / label).mkdir(exist_ok=True)
+
+    def reject(
+        self, source: str, reason: str, *, label: str | None = None, origin: dict | None = None
+    ) -> None:
+        """Write down why something was not taken in."""
+        with self._store.write(durable=False) as db:
+            db.execute(
+                "INSERT INTO rejections (source, label, reason, origin, at) VALUES (?, ?, ?, ?, ?)",
+                [str(source), label, reason, json.dumps(origin or {}), now()],
+            )
+
+    def rejections(self) -> list[Rejection]:
+        """What was not taken in, oldest first."""
+        rows = self._db.execute("SELECT * FROM rejections ORDER BY id")
+        return [
+            Rejection(r["source"], r["label"], r["reason"], r["at"], json.loads(r["origin"])) for r in rows
+        ]
+
+    # -- the split --
+
+    def split(self, *, valid: float = 0.2, seed: int = 42, strict: bool = True) -> None:
+        """Give a side to each photo that has none: a share `valid` of each class checks, the rest learns.
+
+        A side is for life. Equal and near-duplicate photos share one. `strict` raises for an empty class
+        or one with a single image; otherwise these only learn.
+        """
+        photos = self.photos()
+        if strict:
+            self.check_classes(photos)
+        if self._has_given("valid"):
+            return
+        sides = choose_sides(photos, valid=valid, seed=seed)
+        with self._store.write() as db:
+            db.executemany(
+                "UPDATE images SET side = ? WHERE sha256 = ? AND side IS NULL",
+                [(side, sha256) for sha256, side in sides.items()],
+            )
+
+    def check_classes(self, photos: list[Photo] | None = None) -> None:
+        """Raise `NoImages`, `EmptyClass` or `TooFewImages` if nothing could be learned and checked."""
+        counts = dict.fromkeys(self.classes, 0)
+        for photo in self.photos() if photos is None else photos:
+            counts[photo.label] = counts.get(photo.label, 0) + 1
+        if not sum(counts.values()):
+            raise NoImages(
+                f"{self.folder} has no images in class folders: put each class's photos into a folder."
+            )
+        for name, count in counts.items():
+            if count == 0:
+                raise EmptyClass(f"Class {name!r} has no image: add some to its folder or remove the folder.")
+            if count == 1:
+                raise TooFewImages(
+                    f"Class {name!r} has one image, and one to learn from and one to check are needed: add more."
+                )
+
+    def _has_given(self, side: str) -> bool:
+        return side in intake.side_folders(self.folder).values()
+
+    # -- decisions --
+
+    def keep(self, path: str, *, by: str = "", why: str = "") -> Decision:
+        """Journal that a photo's label is right."""
+        return journal.decide(self._store, "keep", path, None, by=by, why=why)
+
+    def relabel(self, path: str, label: str, *, by: str = "", why: str = "") -> Decision:
+        """Journal that a photo belongs to class `label`; `apply` moves it."""
+        if label not in self.classes:
+            raise UnknownClass(
+                f"{label!r} is no class here: choose one of {', '.join(self.classes)}, or add_class it."
+            )
+        return journal.decide(self._store, "relabel", path, label, by=by, why=why)
+
+    def remove(self, path: str, *, by: str = "", why: str = "") -> Decision:
+        """Journal that a photo doesn't belong here; `apply` moves it to `.removed/`."""
+        return journal.decide(self._store, "remove", path, None, by=by, why=why)
+
+    def pending(self) -> dict[str, Decision]:
+        """The choices that wait for `apply`, by the photo's present path."""
+        return journal.pending(self._store)
+
+    def apply(self) -> Applied:
+        """Carry out what is pending: all of it, or, where the disk refuses, nothing (`CannotMove`)."""
+        return journal.apply(self._store)
+
+    def undo(self, steps: int = 1) -> list[Decision]:
+        """Take back the last `steps` choices, pending or applied, newest first; files return byte for byte."""
+        return journal.undo(self._store, steps)
+
+    def history(self) -> list[Decision]:
+        """Every choice ever made, oldest first."""
+        return journal.history(self._store)
+
+    # -- columns --
+
+    def set_target(self, name: str, values: Mapping[str, str]) -> None:
+        """Give photos (`path → value`) a further target beside the label."""
+        self._set("targets", name, {path: str(value) for path, value in values.items()})
+
+    def target_names(self) -> list[str]:
+        """Names of the further targets, sorted."""
+        return [row[0] for row in self._db.execute("SELECT DISTINCT name FROM targets ORDER BY name")]
+
+    def set_extra(self, name: str, values: Mapping[str, object]) -> None:
+        """Keep a further column (`path → value`) that a source brought."""
+        self._set("extra", name, {path: json.dumps(value) for path, value in values.items()})
+
+    def set_groups(self, groups: Mapping[str, object]) -> None:
+        """Give photos (`path → group`) their duplicate group; None takes it away."""
+        rows = [(None if group is None else str(group), path) for path, group in groups.items()]
+        with self._store.write() as db:
+            db.executemany(
+                'UPDATE images SET "group" = ? WHERE sha256 = (SELECT sha256 FROM files WHERE path = ?)', rows
+            )
+
+    def groups(self) -> dict[str, list[str]]:
+        """Duplicate group → paths of its live photos."""
+        found: dict[str, list[str]] = {}
+        query = PHOTOS + ' AND i."group" IS NOT NULL ORDER BY f.path'
+        for row in self._db.execute(query):
+            found.setdefault(row["group"], []).append(row["path"])
+        return found
+
+    def _set(self, table: str, name: str, values: Mapping[str, str]) -> None:
+        with self._store.write(durable=False) as db:
+            known = (
+                {row["path"]: row["sha256"] for row in db.execute("SELECT path, sha256 FROM files")}
+                if len(values) > 50
+                else {path: self.photo(path).sha256 for path in values}
+            )
+            if strange := [path for path in values if path not in known]:
+                raise NoSuchPhoto(
+                    f"{strange[0]} is no photo of this dataset: look at photos() for what is there."
+                )
+            db.executemany(
+                f"INSERT INTO {table} (sha256, name, value) VALUES (?, ?, ?)"
+                " ON CONFLICT (sha256, name) DO UPDATE SET value = excluded.value",
+                [(known[path], name, value) for path, value in values.items()],
+            )
+
+    def _columns(self, table: str, sha256: str | None = None) -> dict[str, dict]:
+        query, values = f"SELECT sha256, name, value FROM {table}", []
+        if sha256:
+            query, values = query + " WHERE sha256 = ?", [sha256]
+        found: dict[str, dict] = {}
+        read = json.loads if table == "extra" else str
+        for key, name, value in self._db.execute(query, values):
+            found.setdefault(key, {})[name] = read(value)
+        return found
+
+    # -- rows to review, runs --
+
+    def add_row(self, kind: str, path: str, reason: str, data: dict | None = None) -> None:
+        """Queue something to review ("quality", "duplicate", "conflict", "leak", "feedback", ...)."""
+        self.queue_rows(kind, [(path, reason, data or {})])
+
+    def queue_rows(self, kind: str, rows: Iterable[tuple[str, str, dict]], *, replace: bool = False) -> None:
+        """Queue many rows `(path, reason, data)`; `replace` takes the earlier rows of this kind away."""
+        with self._store.write(durable=False) as db:
+            if replace:
+                db.execute("DELETE FROM queue WHERE kind = ?", [kind])
+            for path, reason, data in rows:
+                text = json.dumps(data)
+                db.execute(
+                    "INSERT INTO queue (kind, file, path, reason, data, at)"
+                    " SELECT ?, (SELECT id FROM files WHERE path = ?), ?, ?, ?, ? WHERE NOT EXISTS"
+                    " (SELECT 1 FROM queue WHERE kind = ? AND path = ? AND reason = ? AND data = ?)",
+                    [kind, path, path, reason, text, now(), kind, path, reason, text],
+                )
+
+    def rows(self, kind: str | None = None) -> list[Row]:
+        """The rows to review, by present path; rows about photos that are gone are left out."""
+        rows = self._db.execute(
+            """SELECT q.id, q.kind, coalesce(f.path, q.path) AS path, q.reason, q.data, q.at FROM queue q
+            LEFT JOIN files f ON f.id = q.file
+            WHERE (f.id IS NULL OR f.state IN ('live', 'unreadable')) AND (? IS NULL OR q.kind = ?) ORDER BY q.id""",
+            [kind, kind],
+        )
+        return [Row(r["id"], r["kind"], r["path"], r["reason"], json.loads(r["data"]), r["at"]) for r in rows]
+
+    def record_run(self, kind: str, params: dict, metrics: dict) -> int:
+        """Remember a run and its figures; returns its number."""
+        with self._store.write() as db:
+            values = [kind, json.dumps(params, default=str), json.dumps(metrics, default=float), now()]
+            return db.execute(
+                "INSERT INTO runs (kind, params, metrics, at) VALUES (?, ?, ?, ?)", values
+            ).lastrowid
+
+    def runs(self) -> list[Run]:
+        """Every recorded run, oldest first."""
+        rows = self._db.execute("SELECT * FROM runs ORDER BY id")
+        return [
+            Run(r["id"], r["kind"], json.loads(r["params"]), json.loads(r["metrics"]), r["at"]) for r in rows
+        ]
+
+
+def _photo(row: sqlite3.Row, targets: dict, extra: dict) -> Photo:
+    origin = {} if row["origin"] == "{}" else json.loads(row["origin"])
+    fields = ("path", "sha256", "label", "split", "width", "height", "bytes", "group")
+    return Photo(**{name: row[name] for name in fields}, origin=origin, targets=targets, extra=extra)

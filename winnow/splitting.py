@@ -1,0 +1,83 @@
+"""Who learns and who checks: a split that is stratified, keeps duplicates together and never changes."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+
+from winnow.records import Photo
+
+
+def choose_sides(
+    photos: Sequence[Photo],
+    *,
+    valid: float = 0.2,  # share of each class that checks
+    seed: int = 42,
+) -> dict[str, str]:
+    """`sha256 → side` for the photos that have none yet.
+
+    Photos that share bytes or a duplicate group share a side, and follow one that has a side already.
+    The order is drawn from `seed` and the image's own hash, so neither file names nor other photos
+    matter to it.
+    """
+    sides: dict[str, str] = {}
+    counts: dict[str, Counter] = defaultdict(Counter)
+    loose = []
+    for unit in _units(photos):
+        taken = Counter(photo.split for photo in unit if photo.split)
+        for photo in unit:
+            counts[photo.label][photo.split or (taken and taken.most_common(1)[0][0]) or "none"] += 1
+        if taken:
+            sides |= {photo.sha256: taken.most_common(1)[0][0] for photo in unit if not photo.split}
+        else:
+            loose.append(unit)
+    loose.sort(key=lambda unit: min(_draw(seed, photo.sha256) for photo in unit))
+    for label in sorted(counts):
+        mine = [unit for unit in loose if _class_of(unit) == label]
+        for unit, side in _divide(mine, counts[label], valid):
+            sides |= {photo.sha256: side for photo in unit}
+    return sides
+
+
+def _divide(units: list[list[Photo]], count: Counter, valid: float) -> list[tuple[list[Photo], str]]:
+    """Give units of one class to "valid" until its share is full, the rest to "train"."""
+    pool = count.total() - count["test"]
+    wanted = max(round(valid * pool), 1 if pool > 1 and valid > 0 else 0) - count["valid"]
+    chosen = []
+    for unit in units:
+        side = "valid" if len(unit) <= wanted else "train"
+        wanted -= len(unit) if side == "valid" else 0
+        chosen.append((unit, side))
+    sides = {side for _, side in chosen} | {side for side in ("train", "valid") if count[side]}
+    if sides == {"train"} and len(chosen) > 1 and valid > 0:  # only big groups: take the smallest
+        least = min(range(len(chosen)), key=lambda i: len(chosen[i][0]))
+        chosen[least] = (chosen[least][0], "valid")
+    return chosen
+
+
+def _units(photos: Sequence[Photo]) -> list[list[Photo]]:
+    """Photos tied together by equal bytes or a common group, as lists."""
+    parent: dict[str, str] = {}
+
+    def root(key: str) -> str:
+        while (up := parent.setdefault(key, key)) != key:
+            parent[key] = key = parent[up]
+        return key
+
+    for photo in photos:
+        if photo.group is not None:
+            parent[root(f"group:{photo.group}")] = root(photo.sha256)
+    units = defaultdict(list)
+    for photo in photos:
+        units[root(photo.sha256)].append(photo)
+    return list(units.values())
+
+
+def _class_of(unit: list[Photo]) -> str:
+    """The class that most of a unit's photos have; the first by name on a tie."""
+    return min(Counter(photo.label for photo in unit).items(), key=lambda item: (-item[1], item[0]))[0]
+
+
+def _draw(seed: int, sha256: str) -> bytes:
+    return hashlib.sha256(f"{seed}:{sha256}".encode()).digest()
