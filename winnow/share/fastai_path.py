@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
+import fastai.callback.fp16  # noqa: F401  gives learners `to_fp32`
 import numpy as np
 import torch
-from fastai.learner import Learner, load_learner
+from fastai.learner import Learner
 from fastai.vision.augment import RandomResizedCrop, Resize
 from fastai.vision.core import PILImage
 from PIL import Image
@@ -19,19 +19,17 @@ from winnow.share.prediction import FORMAT, ForeignExport
 def load(path: Path) -> Learner:
     """The learner in `path`, on the CPU; raises `ForeignExport` for a file that holds something else."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore"
-            )  # fastai always warns that pickles run code: load_predictor says so
-            learn = load_learner(path)
+        learn = torch.load(path, map_location="cpu", weights_only=False)
     except Exception as e:  # unpickling raises whatever the pickle holds
+        reason = (str(e).splitlines() or [""])[0]
         raise ForeignExport(
-            f"{path} can't be read as a fastai export ({type(e).__name__}: {e}): make it again with "
+            f"{path} can't be read as a fastai export ({type(e).__name__}: {reason}): make it again with "
             "export_learner(learn), and keep labelling functions in an importable module."
         ) from e
     if not isinstance(learn, Learner):
         raise ForeignExport(f"{path} holds no fastai learner: make one with export_learner(learn).")
-    return learn
+    learn.dls.cpu()
+    return learn.to_fp32() if hasattr(learn, "mixed_precision") else learn
 
 
 def plain_facts(learn: Learner) -> dict:
