@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from PIL import Image
 
-from winnow import intake, journal
+from winnow import intake, journal, layout, moves, syncing
 from winnow.images import open_image
 from winnow.records import (  # noqa: F401 - the catalog's vocabulary, importable from here
     Applied,
@@ -34,7 +35,7 @@ from winnow.records import (  # noqa: F401 - the catalog's vocabulary, importabl
 from winnow.splitting import choose_sides
 from winnow.store import Store, now
 
-PHOTOS = """SELECT f.path, f.sha256, f.label, coalesce(f.side, i.side) AS split, i.width, i.height, i.bytes,
+PHOTOS = """SELECT f.path, f.sha256, f.label, coalesce(i.side, f.side) AS split, i.width, i.height, i.bytes,
     i."group", i.origin FROM files f JOIN images i USING (sha256) WHERE f.state = 'live'"""
 
 
@@ -59,7 +60,7 @@ class Catalog:
                 ) from error
         new = not (self.folder / "catalog.db").exists()
         self._store = Store(self.folder)
-        journal.recover(self._store)
+        moves.recover(self._store)
         if new:
             self.sync()
 
@@ -88,7 +89,7 @@ class Catalog:
     @property
     def classes(self) -> list[str]:
         """Class names, sorted: the folders on disk."""
-        return intake.class_folders(self.folder)
+        return layout.class_folders(self.folder)
 
     # -- photos --
 
@@ -98,13 +99,13 @@ class Catalog:
         Files whose time stamp and size are known aren't read again. `verify` decodes each new file; left
         out, that is done for up to 5,000 new files and more are checked by their headers.
         """
-        return intake.sync(self._store, verify=verify)
+        return syncing.sync(self._store, verify=verify)
 
     def photos(self, *, split: str | None = None, label: str | None = None) -> list[Photo]:
         """The live, readable photos, sorted by path."""
         query, values = PHOTOS, []
         if split is not None:
-            query, values = query + " AND coalesce(f.side, i.side) = ?", [*values, split]
+            query, values = query + " AND coalesce(i.side, f.side) = ?", [*values, split]
         if label is not None:
             query, values = query + " AND f.label = ?", [*values, label]
         targets, extra = self._columns("targets"), self._columns("extra")
@@ -152,10 +153,8 @@ class Catalog:
 
     def add_class(self, label: str) -> None:
         """Make a class folder, so that photos can be given this label."""
-        intake.check_label(label)
-        sides = intake.side_folders(self.folder)
-        parent = next((self.folder / name for name, side in sides.items() if side == "train"), self.folder)
-        (parent / label).mkdir(exist_ok=True)
+        layout.check_label(label)
+        (self.folder / layout.home_of(self.folder, label)[0]).mkdir(exist_ok=True)
 
     def reject(
         self, source: str, reason: str, *, label: str | None = None, origin: dict | None = None
@@ -185,8 +184,14 @@ class Catalog:
         photos = self.photos()
         if strict:
             self.check_classes(photos)
-        if self._has_given("valid"):
-            return
+        given = set(layout.side_folders(self.folder).values())
+        if "valid" in given:
+            return  # the folders are the split
+        if given:  # train/ without valid/: photos there may check, unless split() said that they learn
+            frozen = {row[0] for row in self._db.execute("SELECT sha256 FROM images WHERE side IS NOT NULL")}
+            photos = [
+                p if p.split != "train" or p.sha256 in frozen else replace(p, split=None) for p in photos
+            ]
         sides = choose_sides(photos, valid=valid, seed=seed)
         with self._store.write() as db:
             db.executemany(
@@ -210,9 +215,6 @@ class Catalog:
                 raise TooFewImages(
                     f"Class {name!r} has one image, and one to learn from and one to check are needed: add more."
                 )
-
-    def _has_given(self, side: str) -> bool:
-        return side in intake.side_folders(self.folder).values()
 
     # -- decisions --
 
@@ -238,11 +240,11 @@ class Catalog:
 
     def apply(self) -> Applied:
         """Carry out what is pending: all of it, or, where the disk refuses, nothing (`CannotMove`)."""
-        return journal.apply(self._store)
+        return moves.apply(self._store)
 
     def undo(self, steps: int = 1) -> list[Decision]:
         """Take back the last `steps` choices, pending or applied, newest first; files return byte for byte."""
-        return journal.undo(self._store, steps)
+        return moves.undo(self._store, steps)
 
     def history(self) -> list[Decision]:
         """Every choice ever made, oldest first."""

@@ -43,6 +43,7 @@ def m003_journal(db: sqlite3.Connection) -> None:
             CHECK (state IN ('intended', 'done', 'rolled back', 'undo intended', 'undone')),
         source TEXT, target TEXT, made TEXT NOT NULL DEFAULT '[]', at TEXT NOT NULL)""")
     db.execute("CREATE INDEX steps_decision ON steps (decision, id)")
+    db.execute("CREATE INDEX steps_source ON steps (source)")
     for table in ("decisions", "steps"):
         for change in ("UPDATE", "DELETE"):
             db.execute(f"""CREATE TRIGGER {table}_no_{change.lower()} BEFORE {change} ON {table}
