@@ -5,23 +5,22 @@ On a CPU the backbone runs in ONNX Runtime, without torch; on a GPU it runs in t
 
 from __future__ import annotations
 
-import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from winnow.images import BadImage, open_image, resize, sha256_of
+from winnow.images import sha256_of
 from winnow.learn.backbones import BACKBONES, make_backbone, onnx_backbone, weights_mark
+from winnow.learn.pixels import pixel_batches
 from winnow.learn.store import RowStore
 
 if TYPE_CHECKING:
     from winnow.catalog import Catalog
 
-__all__ = ["BACKBONES", "extract_features", "features_of_pixels", "read_pixels"]
+__all__ = ["BACKBONES", "extract_features", "features_of_pixels"]
 
 BATCH = 16  # fits the processor's cache; larger batches are slower on a CPU
 
@@ -39,7 +38,7 @@ def extract_features(
 
     Each image is computed once for each `backbone`, `size` (pixels) and `method` ("squish", "crop", "pad") and kept
     by its SHA-256 under `cache` (a catalog's own cache folder, unless given). Several processes may do this at once;
-    what a killed one had finished is kept. Raises `BadImage` naming the file that can't be read.
+    what a killed one had finished is kept. Raises `BadImage` for a file that can't be read.
     """
     files, hashes = _files_and_hashes(source)
     folder = cache or getattr(source, "cache", None)
@@ -48,7 +47,8 @@ def extract_features(
         if folder
         else None
     )
-    return _fill(files, hashes, store, _Encoder(backbone, size), size, method, progress)
+    reading = {"size": size, "method": method, "cache": folder}
+    return _fill(files, hashes, store, _Encoder(backbone, size), progress, **reading)
 
 
 def features_of_pixels(pixels: np.ndarray, *, backbone: str = "tf_efficientnet_lite0") -> np.ndarray:
@@ -56,14 +56,6 @@ def features_of_pixels(pixels: np.ndarray, *, backbone: str = "tf_efficientnet_l
     encode = _Encoder(backbone, pixels.shape[1])
     parts = [encode(pixels[start : start + BATCH]) for start in range(0, len(pixels), BATCH)]
     return np.concatenate(parts)
-
-
-def read_pixels(file: Path | str, size: int, method: str = "squish") -> np.ndarray:
-    """One image file as uint8 (size, size, 3); raises `BadImage` with the file's name."""
-    try:
-        return np.asarray(resize(open_image(file), size, method))
-    except BadImage as error:
-        raise BadImage(f"{file}: {error}") from error
 
 
 def _files_and_hashes(source) -> tuple[list[Path], list[str]]:
@@ -74,39 +66,20 @@ def _files_and_hashes(source) -> tuple[list[Path], list[str]]:
     return files, [sha256_of(file) for file in files]
 
 
-def _fill(files, hashes, store, encode, size, method, progress) -> np.ndarray:
+def _fill(files, hashes, store, encode, progress, **reading) -> np.ndarray:
     """Rows for `hashes`: those that `store` knows are read, the others computed and appended batch by batch."""
     known = store.read(set(hashes)) if store else {}
     missing = {sha: file for sha, file in zip(hashes, files, strict=True) if sha not in known}
     done, total = len(hashes) - len(missing), len(hashes)
-    for batch, pixels in _decoded(missing, size, method):
-        rows = encode(pixels)
-        fresh = dict(zip(batch, rows, strict=True))
+    for batch, pixels in pixel_batches(missing, batch_size=BATCH, **reading):
+        fresh = dict(zip(batch, encode(pixels), strict=True))
         known.update(fresh)
         if store:
             store.append(fresh)
         done += len(batch)
         if progress:
-            progress(done, total)
-    width = len(next(iter(known.values()))) if known else 0
-    return np.stack([known[sha] for sha in hashes]) if hashes else np.zeros((0, width), np.float32)
-
-
-def _decoded(files: dict[str, Path], size: int, method: str) -> Iterator[tuple[list[str], np.ndarray]]:
-    """Batches of (hashes, pixels); the next batch is decoded while the caller computes."""
-    hashes = list(files)
-    batches = [hashes[start : start + BATCH] for start in range(0, len(hashes), BATCH)]
-    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
-
-        def submit(batch):
-            return [pool.submit(read_pixels, files[sha], size, method) for sha in batch]
-
-        ahead = [submit(batch) for batch in batches[:2]]
-        for index, batch in enumerate(batches):
-            pixels = np.stack([future.result() for future in ahead.pop(0)])
-            if index + 2 < len(batches):
-                ahead.append(submit(batches[index + 2]))
-            yield batch, pixels
+            progress(min(done, total), total)
+    return np.stack([known[sha] for sha in hashes]) if hashes else np.zeros((0, 0), np.float32)
 
 
 class _Encoder:

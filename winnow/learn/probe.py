@@ -41,7 +41,7 @@ def fit_probe(
     epochs: int = 15,
     lr: float = 1e-3,
     weight_decay: float = 0.3,
-    batch_size: int = 64,
+    batch_size: int = 128,
     seed: int = 0,
 ) -> Probe:
     """Fit a linear head on standardised features; the same seed gives the same probe.
@@ -80,7 +80,7 @@ def out_of_fold(
     epochs: int = 15,
     lr: float = 1e-3,
     weight_decay: float = 0.3,
-    batch_size: int = 64,
+    batch_size: int = 128,
 ) -> np.ndarray:
     """Probabilities (n, k) of each row by a probe that never saw that row.
 

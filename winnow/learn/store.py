@@ -22,14 +22,22 @@ class RowStore:
     def __init__(self, path: Path):
         self.rows, self.about = path.with_name(path.name + ".rows"), path.with_name(path.name + ".json")
 
-    def read(self, hashes: set[str] | None = None) -> dict[str, np.ndarray]:
-        """The rows of `hashes` (or all) that are here and whole; those of a damaged record are left out."""
+    def size(self) -> int:
+        """Bytes on disk."""
+        return self.rows.stat().st_size if self.rows.exists() else 0
+
+    def read(self, hashes: set[str] | None = None, *, copy: bool = True) -> dict[str, np.ndarray]:
+        """The rows of `hashes` (or all) that are here and whole; those of a damaged record are left out.
+
+        With `copy=False` they stay on disk, mapped into memory read-only.
+        """
         records = self._records()
         if records is None:
             return {}
         names = (bytes(sha).hex() for sha in records["sha"])
         wanted = {name: records[i] for i, name in enumerate(names) if hashes is None or name in hashes}
-        return {sha: np.array(record["row"]) for sha, record in wanted.items() if _is_whole(record)}
+        take = np.array if copy else np.asarray
+        return {sha: take(record["row"]) for sha, record in wanted.items() if _is_whole(record)}
 
     def append(self, rows: Mapping[str, np.ndarray]) -> None:
         """Add `rows`; all must have the shape and type of the first that was ever added."""
@@ -54,9 +62,9 @@ class RowStore:
 
     def _records(self) -> np.ndarray | None:
         kind = self._kind()
-        if kind is None or not self.rows.exists() or self.rows.stat().st_size < kind.itemsize:
+        if kind is None or self.size() < kind.itemsize:
             return None
-        return np.memmap(self.rows, kind, mode="r", shape=(self.rows.stat().st_size // kind.itemsize,))
+        return np.memmap(self.rows, kind, mode="r", shape=(self.size() // kind.itemsize,))
 
     def _kind(self) -> np.dtype | None:
         try:

@@ -18,8 +18,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING
 
 from winnow.catalog import Catalog
+from winnow.cluster import connect_ray
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
 
 
 @dataclass(frozen=True)
@@ -50,8 +56,8 @@ class Trial:
     reason: str | None = None  # why it failed, in a sentence
 
 
-class NoRay(ImportError):
-    """Ray was asked for and is not installed: it is the extra `scale`."""
+class NoSplit(ValueError):
+    """The dataset has no validation photos yet, so no recipe could be scored."""
 
 
 def make_recipes(
@@ -73,7 +79,7 @@ def sweep(
     """Run `recipes` as probes, then the best of them as fine-tunings; best first, failures last.
 
     A trial that the catalog's journal holds for the same photos, labels and split is taken from there. With Ray,
-    every machine must see the catalog's folder under the same path. Raises `NoRay` when Ray isn't installed.
+    every machine must see the catalog's folder under the same path. Raises `NoSplit`, and `NoRay` or `NoCluster`.
     """
     probes = run_trials(catalog, recipes, ray_address=ray_address, report=report)
     best = [trial.recipe for trial in rank(probes) if trial.reason is None][:fine_tune_best]
@@ -94,6 +100,8 @@ def run_trials(
     report: Callable[[Trial], None] = lambda trial: None,
 ) -> list[Trial]:
     """A trial for each recipe, in their order; finished ones come from the journal, new ones go into it."""
+    if not catalog.photos(split="valid"):
+        raise NoSplit(f"{catalog.folder.name} has no validation photos: call catalog.split() first.")
     state = dataset_state(catalog)
     known = dict(_finished(catalog, state))
     recipes = list(dict.fromkeys(recipes))
@@ -178,7 +186,7 @@ DIED = "Its process was killed, most often for want of memory: choose a smaller 
 
 def _on_ray(folder: str, recipes: Sequence[Recipe], address: str | None) -> Iterator[Trial]:
     """Ray schedules the trials over its nodes and runs a trial again whose worker was killed."""
-    ray = _connect_ray(address)
+    ray = connect_ray(address)
     remote = ray.remote(num_cpus=1, max_retries=2, max_calls=1)(
         run_trial
     )  # max_calls: memory measured afresh
@@ -192,24 +200,51 @@ def _on_ray(folder: str, recipes: Sequence[Recipe], address: str | None) -> Iter
             yield Trial(recipe, reason=DIED)
 
 
-def _connect_ray(address: str | None):
-    try:
-        import ray
-    except ImportError as error:
-        raise NoRay(
-            "Ray is not installed: pip install 'winnow-images[scale]', or leave ray_address out."
-        ) from error
-    if not ray.is_initialized():
-        local = {"include_dashboard": False, "_node_ip_address": "127.0.0.1"}
-        ray.init(**(local if address == "local" else {"address": address}), log_to_driver=False)
-    return ray
-
-
 def _finished(catalog: Catalog, state: str) -> Iterator[tuple[Recipe, Trial]]:
     for run in catalog.runs():
         if run.kind == "sweep" and run.params.get("state") == state and run.metrics.get("reason") is None:
             recipe = Recipe(**{key: value for key, value in run.params.items() if key != "state"})
             yield recipe, Trial(recipe, **run.metrics)
+
+
+def sweep_table(trials: Sequence[Trial]) -> pd.DataFrame:
+    """One row for each trial, as `rank` orders them."""
+    import pandas as pd
+
+    rows = [{**asdict(t.recipe), **asdict(t), "stage": t.recipe.stage} for t in rank(trials)]
+    columns = [
+        "stage",
+        "backbone",
+        "size",
+        "method",
+        "epochs",
+        "error",
+        "macro_f1",
+        "seconds",
+        "peak_mb",
+        "reason",
+    ]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def plot_sweep(trials: Sequence[Trial], *, ax: Axes | None = None) -> Axes:
+    """Error against time: a colour for each backbone, a mark for each stage, the size of a dot is peak memory."""
+    import matplotlib.pyplot as plt
+
+    ax = ax or plt.subplots(figsize=(7, 4))[1]
+    done = [trial for trial in trials if trial.reason is None]
+    colours = {name: f"C{i}" for i, name in enumerate(dict.fromkeys(t.recipe.backbone for t in done))}
+    for trial in done:
+        mark, colour = {"probe": "o", "fine_tune": "D"}[trial.recipe.stage], colours[trial.recipe.backbone]
+        ax.scatter(trial.seconds, trial.error, s=trial.peak_mb / 10, marker=mark, color=colour, alpha=0.7)
+        ax.annotate(
+            str(trial.recipe.size), (trial.seconds, trial.error), fontsize=8, ha="center", va="center"
+        )
+    for name, colour in colours.items():
+        ax.scatter([], [], color=colour, label=name)
+    ax.set(xlabel="seconds (log scale)", ylabel="error on the frozen split", xscale="log")
+    ax.legend(frameon=False, title="○ probe   ◇ fine-tuned; a dot's area is peak memory", title_fontsize=8)
+    return ax
 
 
 def _peak_mb() -> float:
