@@ -57,6 +57,48 @@ def run(
     typer.echo(f"Executed: {executed}")
 
 
+@app.command()
+def suspects(
+    folder: Annotated[Path, typer.Argument(help="A folder of class folders (an ImageFolder).")],
+    out: Annotated[
+        Path, typer.Option(help="The CSV to write: path, label, suggested, score, reason.")
+    ] = Path("suspects.csv"),
+) -> None:
+    """List every image of a folder, the one whose label is likeliest to be wrong first; writes only the CSV."""
+    from winnow.clean.report import write_suspects
+
+    typer.echo(write_suspects(folder, out, progress=_show_progress))
+
+
+def _show_progress(done: int, total: int) -> None:
+    typer.echo(f"\rlooked at {done} of {total} images", nl=done == total, err=True)
+
+
+@app.command()
+def serve(
+    notebook: Annotated[Path, typer.Argument(help="The app.")] = Path("app.ipynb"),
+    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 opens it to other machines.")] = (
+        "127.0.0.1"
+    ),
+    port: Annotated[int | None, typer.Option(help="8866, or the next free one.")] = None,
+    base_url: Annotated[str, typer.Option(help="Path of the app behind a proxy.")] = "/",
+    token: Annotated[
+        str | None, typer.Option(help='What visitors need on another host: made if not given, "" for none.')
+    ] = None,
+    max_visitors: Annotated[int | None, typer.Option(help="At a time; as many as fit the memory.")] = None,
+    ready: Annotated[int, typer.Option(help="Kernels kept started for the next visitors.")] = 1,
+    memory_mb: Annotated[int, typer.Option(help="Megabytes that one visitor's kernel may hold.")] = 700,
+    idle_minutes: Annotated[float, typer.Option(help="A visit ends after so long without use.")] = 15,
+    grace_seconds: Annotated[float, typer.Option(help="A visit outlives its lost connection so long.")] = 120,
+    log_level: Annotated[str, typer.Option(help="DEBUG, INFO, WARNING or ERROR.")] = "WARNING",
+) -> None:
+    """Serve the app to visitors: a kernel each, ready at once, capped, sealed off from files and each other."""
+    from winnow.share import serving
+
+    options = {name: value for name, value in locals().items() if name not in ("serving", "notebook")}
+    serving.serve(notebook, **options)
+
+
 def _pairs(options: list[str], values: list[str]) -> list[str]:
     """`-p EPOCHS 12` gives the name as an option and the value as a spare argument: join them in order."""
     spare = iter(values)
