@@ -99,6 +99,20 @@ def serve(
     serving.serve(notebook, **options)
 
 
+@app.command()
+def page(
+    export: Annotated[Path, typer.Argument(help="The export; its .onnx lies beside it.")] = Path("export.pkl"),
+    out: Annotated[Path, typer.Option(help="The folder to write.")] = Path("site"),
+    title: Annotated[str, typer.Option(help="Heading, and name on the home screen.")] = "What is on this photo?",
+    example: Annotated[list[Path] | None, typer.Option(help="A photo to try; may be given again.")] = None,
+    weights: Annotated[str, typer.Option(help="float16, or float32: twice the size, no rounding.")] = "float16",
+) -> None:
+    """Write the app as static files that any host serves: the model runs in the visitor's browser."""
+    from winnow.share.page import write_page
+
+    typer.echo(str(write_page(export, out, title=title, examples=example or (), weights=weights)))
+
+
 def _pairs(options: list[str], values: list[str]) -> list[str]:
     """`-p EPOCHS 12` gives the name as an option and the value as a spare argument: join them in order."""
     spare = iter(values)

@@ -1,0 +1,141 @@
+/**
+ * An engine whose model runs in the visitor's browser (see engine.js): no server, no upload.
+ *
+ * @typedef {Object} Site           model.json, as `winnow page` writes it.
+ * @property {Object} facts         The export's metadata, and `maxPixels`, `tallFirst`.
+ * @property {import("./engine.js").Info} info
+ * @property {import("./files.js").PageFile} runtime
+ * @property {import("./files.js").PageFile} model
+ */
+import { EngineGone, failed, heatOf, seenBox, shares } from "./engine.js";
+import { CorrectionBox } from "./correction_box.js";
+
+const BROKEN = "The model can't be opened in this browser";
+
+/** What this browser lacks to run a model, as a sentence, or null. */
+export function whatIsMissing() {
+  const has = (name) => typeof globalThis[name] !== "undefined";
+  if (!has("WebAssembly") || !WebAssembly.validate(SIMD_PROBE)) {
+    return "This browser can't run the model (it lacks WebAssembly SIMD): update it, or use a newer Chrome, Firefox, Edge or Safari.";
+  }
+  if (!has("Worker") || !has("OffscreenCanvas") || !has("DecompressionStream") || !has("createImageBitmap")) {
+    return "This browser is too old to run the model: update it, or use a newer Chrome, Firefox, Edge or Safari.";
+  }
+  return null;
+}
+
+// The smallest module with one SIMD instruction: () => i8x16.splat(i32.const 0), popcnt of it.
+const SIMD_PROBE = Uint8Array.of(
+  0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 10, 10, 1, 8, 0, 65, 0, 253, 15, 253, 98, 11,
+);
+
+/** @implements {import("./engine.js").Engine} */
+export class BrowserEngine {
+  /**
+   * @param {Site} site
+   * @param {{onprogress?: (share: number) => void, worker?: () => Worker}} [options]
+   */
+  constructor(site, { onprogress = () => {}, worker = startWorker } = {}) {
+    this.site = site;
+    this.info = site.info;
+    this.onprogress = onprogress;
+    this.startWorker = worker;
+    this.box = new CorrectionBox(site.facts.digest);
+    this.answers = new Map();
+    this.calls = new Map();
+    this.next = 0;
+    this.open();
+  }
+
+  /** Start a worker and let it load the model; `ready` settles when it can answer. */
+  open() {
+    this.worker = this.startWorker();
+    this.worker.onmessage = ({ data }) => this.receive(data);
+    this.worker.onerror = () => this.fail(new EngineGone(`${BROKEN}: load the page again.`));
+    const { facts, runtime, model } = this.site;
+    this.ready = this.call("load", { facts, runtime, model }).catch((error) => {
+      throw new EngineGone(`${BROKEN} (${error.message}): check the connection and load the page again.`);
+    });
+    this.ready.catch(() => {}); // each photo tells it
+  }
+
+  call(verb, argument) {
+    const id = ++this.next;
+    return new Promise((resolve, reject) => {
+      this.calls.set(id, { resolve, reject });
+      this.worker.postMessage({ id, do: verb, with: argument });
+    });
+  }
+
+  receive(message) {
+    if ("progress" in message) return this.onprogress(message.progress);
+    const call = this.calls.get(message.id);
+    this.calls.delete(message.id);
+    if ("value" in message) call?.resolve(message.value);
+    else call?.reject(Object.assign(new Error(message.detail), { sentence: message.sentence }));
+  }
+
+  fail(error) {
+    for (const { reject } of this.calls.values()) reject(error);
+    this.calls.clear();
+  }
+
+  /** @param {Blob} photo @param {import("./engine.js").PredictOptions} [options] */
+  async predict(photo, { name = "This photo", onprogress = () => {}, signal } = {}) {
+    const id = `photo-${++this.next}`;
+    await this.ready;
+    if (signal?.aborted) return failed(id, "Cancelled.");
+    onprogress(1, "thinking");
+    try {
+      const answer = this.answer(id, await this.call("predict", { photo, name }));
+      this.answers.set(id, answer);
+      return answer;
+    } catch (error) {
+      if (error instanceof EngineGone) throw error;
+      return failed(id, error.sentence ?? `${name} was too much for this browser (${error.message}): try a smaller copy.`);
+    }
+  }
+
+  answer(id, raw) {
+    const { targets, cells, method, unlike } = this.site.facts;
+    let start = 0;
+    const [main, ...others] = targets.map((target) => {
+      const probabilities = shares(raw.logits.subarray(start, (start += target.labels.length)), target);
+      return { label: probabilities[0].label, probabilities };
+    });
+    const index = targets[0].labels.indexOf(main.label);
+    const likeness = raw.likeness && unlike ? Array.from(raw.likeness) : null;
+    const order = likeness ? likeness.map((_, i) => i).sort((a, b) => likeness[b] - likeness[a]) : [];
+    return {
+      ...failed(id, null),
+      ...main,
+      targets: Object.fromEntries(others.map((answer, i) => [targets[i + 1].name, answer])),
+      unlike: likeness ? likeness[order[0]] < unlike.threshold : false,
+      nearest: order.slice(0, 3).map((i) => targets[0].labels[i]),
+      heatmap: raw.cells && cells
+        ? {
+            rows: cells[0],
+            cols: cells[1],
+            values: heatOf(raw.cells, cells[0], cells[1], targets[0].labels.length, index),
+            box: seenBox(raw.width, raw.height, method),
+          }
+        : null,
+    };
+  }
+
+  /** Keep a correction in this browser, to be handed over as a zip. */
+  async correct(id, label, photo) {
+    return this.box.add(photo, label, this.answers.get(id));
+  }
+
+  corrections() {
+    return this.box.zip();
+  }
+
+  close() {
+    this.worker.terminate();
+    this.fail(new EngineGone("The page was closed."));
+  }
+}
+
+const startWorker = () => new Worker(new URL("./worker.js", import.meta.url), { type: "module" });
