@@ -1,0 +1,164 @@
+"""The cleaner without its window: what the desk does, and the messages that the kernel answers."""
+
+import shutil
+import time
+from types import SimpleNamespace
+
+import pytest
+
+from winnow.catalog import Catalog
+from winnow.clean.cleaner import ImageClassifierCleaner, join_scripts
+from winnow.clean.suspects import Suspect
+from winnow.collect.sample import write_sample
+
+
+@pytest.fixture(scope="session")
+def sample(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("sample") / "solar"
+    write_sample(folder, limit=12).split()
+    return folder
+
+
+@pytest.fixture
+def catalog(sample, tmp_path):
+    shutil.copytree(sample, tmp_path / "solar")
+    return Catalog(tmp_path / "solar")
+
+
+def suspects_for(catalog, **changes):
+    """Every photo suspect of being the other class, in the order of paths."""
+    other = {"functional": "defective", "defective": "functional"}
+    return [
+        Suspect(p.path, p.label, other[p.label], 0.9 - i / 50, 0.9 - i / 50, "label", "because", **changes)
+        for i, p in enumerate(catalog.photos())
+    ]
+
+
+@pytest.fixture
+def cleaner(catalog):
+    cleaner = ImageClassifierCleaner(catalog, suspects=suspects_for(catalog), by="ann")
+    yield cleaner
+    cleaner.close()
+
+
+def ask(cleaner, type, **message):
+    """The first answer to a message."""
+    return next((reply for reply, _ in cleaner.answer({"type": type, **message})), None)
+
+
+def decide(cleaner, path, action, **more):
+    return ask(cleaner, "decide", choices=[{"path": path, "action": action, **more}])
+
+
+def paths(cleaner):
+    return [row["path"] for row in cleaner.desk.rows(0, 1000)]
+
+
+def test_the_queue_starts_with_the_most_suspect_photo(cleaner):
+    rows = ask(cleaner, "rows", version=cleaner.view["version"], start=0, stop=100)["rows"]
+    scores = [row["score"] for row in rows]
+    assert len(rows) == 12 and scores == sorted(scores, reverse=True)
+    assert rows[0]["accept"] == {"action": "relabel", "label": rows[0]["suggested"]}
+
+
+def test_delete_and_change_index_fns_as_in_fastai(cleaner):
+    first, second, third = paths(cleaner)[:3]
+    decide(cleaner, second, "remove")
+    decide(cleaner, third, "relabel", label="functional")
+    decide(cleaner, first, "keep")
+    assert cleaner.delete() == [1]
+    assert cleaner.change() == [(2, "functional")]
+    assert [str(cleaner.fns[i]) for i in (0, 1)] == [str(cleaner.catalog.file(p)) for p in (first, second)]
+    cleaner.label = "functional"
+    assert cleaner.delete() == [] and cleaner.change() == []
+    cleaner.label = ""
+    assert cleaner.delete() == [1] and cleaner.change() == [(2, "functional")]
+
+
+def test_menus_leave_only_their_class_and_split(cleaner):
+    cleaner.label = "functional"
+    cleaner.split = "valid"
+    photos = cleaner.catalog.photos(label="functional", split="valid")
+    assert sorted(paths(cleaner)) == [photo.path for photo in photos]
+    assert cleaner.view["total"] == len(photos)
+
+
+def test_a_new_cleaner_finds_the_choices_of_the_last_one(cleaner):
+    path = paths(cleaner)[0]
+    decide(cleaner, path, "remove")
+    again = ImageClassifierCleaner(Catalog(cleaner.catalog.folder), suspects=cleaner.desk.suspects)
+    assert again.delete() == [0] and again.progress["looked"] == 1
+    again.close()
+
+
+def test_apply_moves_the_files_and_the_list_follows(cleaner):
+    path = next(p for p in paths(cleaner) if p.startswith("defective/"))
+    decide(cleaner, path, "relabel", label="functional")
+    reply = ask(cleaner, "apply")
+    assert reply["moved"] == 1
+    moved = path.replace("defective/", "functional/")
+    assert cleaner.catalog.file(moved).exists() and moved in paths(cleaner) and path not in paths(cleaner)
+    assert cleaner.desk.standing[moved].state == "applied"
+
+
+def test_undo_takes_back_a_whole_selection_at_once(cleaner):
+    chosen = paths(cleaner)[:5]
+    decide(cleaner, paths(cleaner)[6], "keep")
+    ask(cleaner, "decide", choices=[{"path": path, "action": "remove"} for path in chosen])
+    assert len(cleaner.delete()) == 5
+    assert sorted(ask(cleaner, "undo")["paths"]) == sorted(chosen)
+    assert cleaner.delete() == [] and len(cleaner.catalog.pending()) == 1
+
+
+def test_a_choice_of_somebody_else_is_not_overwritten_unseen(cleaner):
+    path = paths(cleaner)[0]
+    theirs = Catalog(cleaner.catalog.folder).relabel(path, "functional", by="bob")
+    reply = decide(cleaner, path, "remove", seen=None)
+    assert "somebody else" in reply["text"] and reply["decisions"][path]["by"] == "bob"
+    decide(cleaner, path, "remove", seen=theirs.id)
+    assert cleaner.catalog.pending()[path].kind == "remove"
+
+
+def test_choices_of_other_people_appear(cleaner):
+    path = paths(cleaner)[3]
+    assert ask(cleaner, "poll") is None
+    Catalog(cleaner.catalog.folder).remove(path, by="bob")
+    assert ask(cleaner, "poll")["decisions"][path]["by"] == "bob"
+
+
+def test_a_learner_without_a_catalog_is_cleaned_in_its_folder(catalog):
+    learn = SimpleNamespace(dls=SimpleNamespace(path=catalog.folder))
+    cleaner = ImageClassifierCleaner(learn, suspects=[])
+    assert len(cleaner.fns) == 12 and cleaner.catalog.folder == catalog.folder
+    cleaner.close()
+
+
+def test_thumbnails_come_in_the_background_and_are_kept_on_disk(cleaner):
+    sent = []
+    cleaner.send = lambda message, buffers=None: sent.append((message, buffers))
+    list(cleaner.answer({"type": "thumbs", "paths": paths(cleaner)[:3]}))
+    limit = time.monotonic() + 10
+    while not sent and time.monotonic() < limit:
+        time.sleep(0.01)
+    message, buffers = sent[0]
+    assert [item["path"] for item in message["items"]] == paths(cleaner)[:3]
+    assert all(buffer[:2] == b"\xff\xd8" for buffer in buffers)
+    assert len(list(cleaner.catalog.cache.rglob("thumbs*/*/*.jpg"))) == 3
+
+
+def test_a_photo_that_broke_gets_a_sentence(cleaner):
+    path = paths(cleaner)[0]
+    cleaner.catalog.file(path).write_bytes(b"no image")
+    reply = ask(cleaner, "picture", path=path, size="preview")
+    assert "not an image" in reply["items"][0]["fault"]
+
+
+def test_an_empty_folder_says_what_to_do(tmp_path):
+    cleaner = ImageClassifierCleaner(tmp_path / "empty", suspects=[])
+    assert "no photo" in cleaner.sorry and cleaner.view["total"] == 0
+    cleaner.close()
+
+
+def test_the_scripts_join_to_one_module_without_imports():
+    text = join_scripts(["cleaner_dom.js", "cleaner_store.js", "cleaner.js"])
+    assert "import {" not in text and text.count("export ") == 1 and "export default" in text

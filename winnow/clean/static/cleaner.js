@@ -1,0 +1,406 @@
+// The cleaner's window: menus, keys, and what holds list, card and dialogs together.
+import { count, followTheme, icon, make } from "./cleaner_dom.js";
+import { Store } from "./cleaner_store.js";
+import { VirtualList } from "./cleaner_list.js";
+import { Card } from "./cleaner_card.js";
+import { openAcceptAll, openApply, openDialog, openHelp, openHistory, openLabels, openPhoto } from "./cleaner_dialogs.js";
+
+const POLL = 4000; // milliseconds between looks at what other people decided
+const SPLITS = { train: "Train", valid: "Valid", test: "Test", none: "No side yet" };
+const KINDS = {
+  label: "Wrong label",
+  duplicate: "Copies",
+  conflict: "Copies with two labels",
+  leak: "Copies across the split",
+  off_topic: "Off topic",
+  quality: "Poor pictures",
+  feedback: "Visitors' corrections",
+};
+let windows = 0;
+
+class Cleaner {
+  constructor(model, root) {
+    this.model = model;
+    this.root = root;
+    this.store = new Store(model);
+    this.list = new VirtualList(this.store, {
+      id: `wc-${++windows}`,
+      onPick: (position, event) => this.pick(position, event),
+      onMark: (position) => this.toggleMark(position),
+    });
+    this.card = new Card(this.store, {
+      act: (action, label) => this.act(action, label),
+      zoom: () => this.openPhoto(),
+      pickLabel: () => this.openLabels(),
+      classes: () => this.model.get("classes"),
+      show: (path) => openPhoto(this.root, this.store, path),
+    });
+    this.build();
+    this.listen();
+    this.drawAll();
+  }
+
+  // -- building --------------------------------------------------------------------------------
+
+  build() {
+    this.menus = {
+      label: this.menu("label", "Class"),
+      split: this.menu("split", "Split"),
+      kind: this.menu("kind", "Suspected"),
+    };
+    this.modes = { queue: this.modeButton("queue", "Queue"), grid: this.modeButton("grid", "Grid") };
+    this.applyButton = make("button", { type: "button", class: "wc-button wc-primary", onclick: () => this.openApply() });
+    const tools = make(
+      "div",
+      { class: "wc-tools" },
+      this.tool("undo", "Undo (U)", () => this.undo()),
+      this.tool("all", "Accept suggestions above a threshold (T)", () => openAcceptAll(this.root, this.store)),
+      this.tool("history", "History (H)", () => openHistory(this.root, this.store)),
+      this.tool("help", "Keys and help (?)", () => openHelp(this.root)),
+      this.applyButton,
+    );
+    const modes = make("div", { class: "wc-modes", role: "group", "aria-label": "Arrangement" }, ...Object.values(this.modes));
+    const menus = make("div", { class: "wc-menus" }, ...Object.values(this.menus).map(({ field }) => field));
+    this.meter = make("progress", { class: "wc-meter", "aria-label": "Photos looked at", max: "1", value: "0" });
+    this.said = make("p", { class: "wc-said" });
+    this.body = make("div", { class: "wc-body" }, this.list.element, this.card.element);
+    this.bulk = make("div", { class: "wc-bulk", role: "group", "aria-label": "Selected photos", hidden: true });
+    this.status = make("p", { class: "wc-status", role: "status", "aria-live": "polite" });
+    this.root.append(
+      make("header", { class: "wc-bar" }, menus, modes, tools),
+      make("div", { class: "wc-progress" }, this.meter, this.said),
+      this.body,
+      this.bulk,
+      make("footer", { class: "wc-foot" }, this.status, make("span", { class: "wc-hint" }, "Press ", make("kbd", {}, "?"), " for keys")),
+    );
+  }
+
+  /** @param {string} name a trait @param {string} title */
+  menu(name, title) {
+    const select = /** @type {HTMLSelectElement} */ (make("select", { "aria-label": title, "data-menu": name }));
+    select.addEventListener("change", () => {
+      this.model.set(name, select.value);
+      this.model.save_changes();
+    });
+    return { select, field: make("label", { class: "wc-field" }, make("span", {}, title), select) };
+  }
+
+  modeButton(mode, text) {
+    return make("button", { type: "button", class: "wc-mode", "data-mode": mode, onclick: () => this.setMode(mode) }, icon(mode), text);
+  }
+
+  tool(name, title, onclick) {
+    return make("button", { type: "button", class: "wc-tool", title, "aria-label": title, "data-tool": name, onclick }, icon(name));
+  }
+
+  // -- hearing ---------------------------------------------------------------------------------
+
+  listen() {
+    const { store, model } = this;
+    const on = (name, hear) => store.addEventListener(name, hear);
+    on("view", () => this.showView());
+    on("rows", () => this.drawRows());
+    on("pictures", ({ detail }) => this.drawPictures(detail));
+    on("detail", ({ detail }) => this.takeDetail(detail));
+    on("decided", ({ detail }) => this.afterAnswer(detail));
+    on("undone", ({ detail }) => this.afterUndo(detail));
+    on("applied", ({ detail }) => this.say(detail.text));
+    on("refused", ({ detail }) => {
+      store.takeDecided(detail);
+      this.afterAnswer(detail);
+    });
+    this.traits = [
+      ["change:progress change:estimate change:busy change:sorry", () => this.drawProgress()],
+      ["change:classes change:splits change:kinds change:label change:split change:kind", () => this.drawMenus()],
+      ["change:mode", () => this.drawMode()],
+    ];
+    for (const [names, hear] of this.traits) names.split(" ").forEach((name) => model.on(name, hear));
+    this.root.addEventListener("keydown", (event) => this.press(event));
+    this.unfollow = followTheme(this.root);
+    this.timer = setInterval(() => {
+      if (document.visibilityState === "visible" && this.root.isConnected) store.send({ type: "poll" });
+    }, POLL);
+  }
+
+  close() {
+    clearInterval(this.timer);
+    this.unfollow();
+    this.list.close();
+    this.store.close();
+  }
+
+  // -- drawing ---------------------------------------------------------------------------------
+
+  drawAll() {
+    this.drawMenus();
+    this.drawProgress();
+    this.drawMode();
+    this.showView();
+  }
+
+  drawMenus() {
+    const { model } = this;
+    fill(this.menus.label.select, [["", "All classes"], ...model.get("classes").map((name) => [name, name])], model.get("label"));
+    fill(this.menus.split.select, [["", "All"], ...model.get("splits").map((name) => [name, SPLITS[name] ?? name])], model.get("split"));
+    fill(this.menus.kind.select, [["", "Anything"], ...model.get("kinds").map((name) => [name, KINDS[name] ?? name])], model.get("kind"));
+    this.menus.kind.field.hidden = model.get("kinds").length < 2;
+  }
+
+  drawMode() {
+    const mode = this.model.get("mode");
+    for (const [name, button] of Object.entries(this.modes)) button.setAttribute("aria-pressed", String(name === mode));
+    this.root.dataset.mode = mode;
+    this.list.setGrid(mode === "grid");
+  }
+
+  drawProgress() {
+    const progress = this.model.get("progress");
+    if (progress.total === undefined) return;
+    const { keep, relabel, remove } = progress.pending;
+    this.meter.max = Math.max(1, progress.total);
+    this.meter.value = progress.looked;
+    const looked = `${progress.looked.toLocaleString("en")} of ${count(progress.total, "photo")} looked at`;
+    const parts = [this.model.get("sorry") || looked, this.model.get("estimate"), this.model.get("busy")];
+    this.said.textContent = parts.filter(Boolean).join(" · ");
+    const waiting = keep + relabel + remove;
+    this.applyButton.textContent = waiting ? `Apply ${waiting.toLocaleString("en")}` : "Apply";
+    this.applyButton.disabled = !waiting;
+  }
+
+  /** A new list: stay with the photo that one was looking at, if it is still there. */
+  showView() {
+    this.list.cursor = Math.min(this.list.cursor, Math.max(0, this.store.total - 1));
+    this.list.redraw();
+    this.list.reveal();
+    this.showCard();
+    this.drawBulk();
+  }
+
+  drawRows() {
+    this.list.renew([...this.list.drawn.keys()].map((position) => this.store.rows.get(position)?.path).filter(Boolean));
+    this.showCard();
+  }
+
+  drawPictures({ size, items }) {
+    if (size === "thumb" || items.some(({ fault }) => fault)) this.list.renew(items.map(({ path }) => path));
+    this.showCard();
+  }
+
+  takeDetail(detail) {
+    this.card.takeDetail(detail);
+    if (detail.path === this.card.path) this.showCard();
+  }
+
+  get current() {
+    return this.store.row(this.list.cursor);
+  }
+
+  showCard() {
+    this.card.show(this.current);
+    const next = this.store.rows.get(this.list.cursor + 1);
+    if (next && this.model.get("mode") === "queue") this.store.picture(next.path, "preview");
+  }
+
+  say(text) {
+    if (text) this.status.textContent = text;
+  }
+
+  afterAnswer(detail) {
+    this.say(detail.text);
+    this.list.renew(Object.keys(detail.decisions));
+    this.showCard();
+  }
+
+  afterUndo(detail) {
+    this.say(detail.text);
+  }
+
+  // -- doing -----------------------------------------------------------------------------------
+
+  setMode(mode) {
+    this.model.set("mode", mode);
+    this.model.save_changes();
+  }
+
+  moveTo(position, { extend = false } = {}) {
+    const from = this.list.cursor;
+    this.list.moveTo(position);
+    if (extend) this.mark(from, this.list.cursor);
+    this.showCard();
+  }
+
+  /** @param {number} position @param {MouseEvent} event */
+  pick(position, event) {
+    if (event.shiftKey) this.mark(this.list.cursor, position);
+    else if (event.ctrlKey || event.metaKey) return this.toggleMark(position);
+    const again = position === this.list.cursor && this.model.get("mode") === "grid" && event.detail > 1;
+    this.moveTo(position);
+    if (again) this.openPhoto();
+  }
+
+  mark(from, to) {
+    for (let position = Math.min(from, to); position <= Math.max(from, to); position++) {
+      const row = this.store.row(position);
+      if (row) this.list.marked.add(row.path);
+    }
+    this.list.redraw();
+    this.drawBulk();
+  }
+
+  toggleMark(position) {
+    const row = this.store.row(position);
+    if (!row) return;
+    if (!this.list.marked.delete(row.path)) this.list.marked.add(row.path);
+    this.list.moveTo(position);
+    this.list.redraw();
+    this.drawBulk();
+  }
+
+  clearMarks() {
+    this.list.marked.clear();
+    this.list.redraw();
+    this.drawBulk();
+  }
+
+  /** What can be done to several photos at once. */
+  drawBulk() {
+    const n = this.list.marked.size;
+    this.bulk.hidden = !n;
+    if (!n) return;
+    const button = (text, onclick, style = "") => make("button", { type: "button", class: `wc-button ${style}`, onclick }, text);
+    this.bulk.replaceChildren(
+      make("strong", {}, `${count(n, "photo")} selected`),
+      button("Accept suggestions", () => this.act("accept"), "wc-primary"),
+      button("Keep", () => this.act("keep")),
+      button("Label…", () => this.openLabels()),
+      button("Remove", () => this.act("remove"), "wc-danger"),
+      button("Clear", () => this.clearMarks()),
+    );
+  }
+
+  /**
+   * Decide on the selected photos, or on the current one and go on to the next.
+   * @param {"accept"|"keep"|"remove"|"relabel"} action @param {string} [label]
+   */
+  act(action, label) {
+    const several = this.list.marked.size > 0;
+    const rows = several ? [...this.list.marked].map((path) => this.store.known(path)) : [this.current];
+    const choices = rows.filter(Boolean).map((row) => choiceFor(row, action, label)).filter(Boolean);
+    if (!choices.length) return this.say("There is no suggestion to accept: keep it, give it a label, or remove it.");
+    this.store.decide(choices);
+    this.say(choices.length > 1 ? `${count(choices.length, "photo")} decided.` : sayChoice(choices[0]));
+    if (several) this.clearMarks();
+    else this.moveTo(this.list.cursor + 1);
+  }
+
+  undo() {
+    this.store.send({ type: "undo" });
+  }
+
+  /** Go to the next (or previous) photo without a choice. @param {1|-1} step */
+  seek(step) {
+    let position = this.list.cursor + step;
+    while (this.store.rows.get(position)?.decision) position += step;
+    this.moveTo(position);
+  }
+
+  openPhoto() {
+    if (this.current) openPhoto(this.root, this.store, this.current.path);
+  }
+
+  openLabels() {
+    openLabels(this.root, this.model.get("classes"), (label) => this.act("relabel", label));
+  }
+
+  openApply() {
+    openApply(this.root, this.model.get("progress").pending, () => this.store.send({ type: "apply" }));
+  }
+
+  // -- keys ------------------------------------------------------------------------------------
+
+  /** @param {KeyboardEvent} event */
+  press(event) {
+    if (event.defaultPrevented || this.root.querySelector("dialog[open]")) return;
+    const target = /** @type {HTMLElement} */ (event.target);
+    if (target.matches("input, select, textarea")) return;
+    if (target.matches("button") && (event.key === "Enter" || event.key === " ")) return;
+    const done = this.chord(event) || this.stroke(event);
+    if (!done) return;
+    event.preventDefault();
+    event.stopPropagation();
+  }
+
+  /** With Ctrl or Cmd. */
+  chord(event) {
+    if (!(event.ctrlKey || event.metaKey)) return false;
+    const doing = { z: () => this.undo(), a: () => this.mark(0, Math.min(this.store.total, 2000) - 1) }[event.key.toLowerCase()];
+    doing?.();
+    return Boolean(doing);
+  }
+
+  stroke(event) {
+    if (event.ctrlKey || event.metaKey || event.altKey) return false;
+    const { cursor, columns, pageLength } = this.list;
+    const extend = { extend: event.shiftKey };
+    const label = /^[1-9]$/.test(event.key) && this.model.get("classes")[Number(event.key) - 1];
+    if (label) {
+      this.act("relabel", label);
+      return true;
+    }
+    const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
+    const doing = {
+      ArrowDown: () => this.moveTo(cursor + columns, extend),
+      ArrowUp: () => this.moveTo(cursor - columns, extend),
+      ArrowRight: () => this.moveTo(cursor + 1, extend),
+      ArrowLeft: () => this.moveTo(cursor - 1, extend),
+      PageDown: () => this.moveTo(cursor + pageLength, extend),
+      PageUp: () => this.moveTo(cursor - pageLength, extend),
+      Home: () => this.moveTo(0, extend),
+      End: () => this.moveTo(this.store.total - 1, extend),
+      Enter: () => this.act("accept"),
+      a: () => this.act("accept"),
+      k: () => this.act("keep"),
+      x: () => this.act("remove"),
+      Delete: () => this.act("remove"),
+      u: () => this.undo(),
+      n: () => this.seek(1),
+      p: () => this.seek(-1),
+      l: () => this.openLabels(),
+      " ": () => this.toggleMark(cursor),
+      f: () => this.openPhoto(),
+      g: () => this.setMode(this.model.get("mode") === "grid" ? "queue" : "grid"),
+      h: () => openHistory(this.root, this.store),
+      t: () => openAcceptAll(this.root, this.store),
+      s: () => !this.applyButton.disabled && this.openApply(),
+      Escape: () => this.clearMarks(),
+      "?": () => openHelp(this.root),
+    }[key];
+    doing?.();
+    return Boolean(doing);
+  }
+}
+
+/** @param {Row} row */
+function choiceFor(row, action, label) {
+  if (action === "accept") return row.accept && { path: row.path, ...row.accept };
+  return { path: row.path, action, ...(label === undefined ? {} : { label }) };
+}
+
+function sayChoice({ action, label }) {
+  return { keep: "Kept.", remove: "Removed.", relabel: `Now ${label}.` }[action];
+}
+
+/** @param {HTMLSelectElement} select @param {[string, string][]} options @param {string} value */
+function fill(select, options, value) {
+  select.replaceChildren(...options.map(([name, text]) => new Option(text, name, false, name === value)));
+}
+
+/** anywidget's entry. */
+function render({ model, el }) {
+  const root = make("section", { class: "winnow-cleaner", "aria-label": "Label cleaner", "data-lm-suppress-shortcuts": "true" });
+  el.append(root);
+  const cleaner = new Cleaner(model, root);
+  return () => cleaner.close();
+}
+
+export default { render };
