@@ -1,0 +1,93 @@
+import { barChart } from "./chart.js";
+import { correctionForm } from "./correction.js";
+import { freshId, h, percent } from "./dom.js";
+import { drawHeat } from "./heat.js";
+
+/** One photo's card: its state while it is on its way, then its answer or its error. */
+export class Card {
+  /** @param {File} file @param {import("./engine.js").Engine} engine @param {(card: Card) => void} onremove */
+  constructor(file, engine, onremove) {
+    this.file = file;
+    this.engine = engine;
+    this.answer = null;
+    this.url = URL.createObjectURL(file);
+    this.image = h("img", { src: this.url, alt: "", decoding: "async" });
+    this.image.addEventListener("error", () => { this.image.hidden = true; });
+    this.frame = h("div.frame", {}, this.image);
+    this.state = h("p.state", {}, "Waiting");
+    this.bar = h("progress", { max: 1, value: 0, "aria-label": `Progress of ${file.name}` });
+    this.body = h("div.body", {}, h("p.name", { title: file.name }, file.name), this.state, this.bar);
+    const remove = h("button.remove", { type: "button", "aria-label": `Remove ${file.name}` }, "×");
+    remove.addEventListener("click", () => onremove(this));
+    this.node = h("li.card", { "data-state": "waiting", "aria-busy": "true" }, this.frame, this.body, remove);
+  }
+
+  progress(share, stage) {
+    this.node.dataset.state = stage;
+    this.state.textContent = stage === "thinking" ? "Looking at it…" : "Sending…";
+    if (stage === "thinking") this.bar.removeAttribute("value");
+    else this.bar.value = share;
+  }
+
+  show(answer) {
+    this.answer = answer;
+    this.node.removeAttribute("aria-busy");
+    this.node.dataset.state = answer.error ? "failed" : "answered";
+    this.state.remove();
+    this.bar.remove();
+    if (answer.preview) {
+      this.image.hidden = false;
+      this.image.src = answer.preview;
+    }
+    this.body.append(...(answer.error ? [h("p.error", {}, answer.error)] : this.parts(answer)));
+  }
+
+  parts(answer) {
+    const { info } = this.engine;
+    return [
+      verdict(answer),
+      barChart(answer.probabilities, "How likely each answer is"),
+      ...Object.entries(answer.targets).map(([name, target]) => targetPart(name, target)),
+      answer.heatmap ? this.heatToggle(answer) : null,
+      info.feedback ? correctionForm(answer, info, (label) => this.engine.correct(answer.id, label, this.file)) : null,
+    ].filter(Boolean);
+  }
+
+  heatToggle(answer) {
+    const canvas = h("canvas.heat", { role: "img", "aria-label": `Where the photo looks most like ${answer.label}` });
+    canvas.hidden = true;
+    const button = h("button.quiet", { type: "button", "aria-pressed": "false" }, "Show what decided");
+    button.addEventListener("click", () => {
+      const on = canvas.hidden;
+      canvas.hidden = !on;
+      button.setAttribute("aria-pressed", String(on));
+      const { clientWidth, clientHeight } = this.image;
+      if (on) drawHeat(canvas, answer.heatmap, clientWidth || 160, clientHeight || 160);
+    });
+    this.frame.append(canvas);
+    return h("p.row", {}, button);
+  }
+
+  close() {
+    URL.revokeObjectURL(this.url);
+    this.node.remove();
+  }
+}
+
+function verdict(answer) {
+  const sure = percent(answer.probabilities[0].p);
+  if (!answer.unlike) return h("p.verdict", {}, h("strong", {}, answer.label), " ", h("span.sure", {}, sure));
+  const nearest = answer.nearest.length ? answer.nearest.join(", ") : answer.label;
+  return h(
+    "div.verdict.unlike", {}, h("strong", {}, "None of these"),
+    h("p.note", {}, `This photo is unlike those that the model learnt from. It comes nearest to: ${nearest}.`),
+  );
+}
+
+function targetPart(name, target) {
+  const id = freshId("target");
+  return h(
+    "section.target", { "aria-labelledby": id },
+    h("h3", { id }, name, ": ", h("strong", {}, target.label)), barChart(target.probabilities, `How likely each ${name} is`),
+  );
+}

@@ -1,0 +1,172 @@
+import { hasCamera, takePhoto } from "./camera.js";
+import { Card } from "./card.js";
+import { download, freshId, h } from "./dom.js";
+import { EngineGone, failed } from "./engine.js";
+import { resultsCsv, resultsTable } from "./results.js";
+
+const AT_ONCE = 2; // one photo is answered while the next is made ready
+const ACCEPT = "image/*,.heic,.heif,.hif,.avif,.webp";
+
+/**
+ * Build the app inside `root`. It knows nothing of kernels: `engine` (engine.js) answers.
+ * @param {HTMLElement} root @param {import("./engine.js").Engine} engine
+ * @param {{title?: string, headingLevel?: 1|2}} options
+ * @returns {{add: (files: Iterable<File>) => void, close: () => void}}
+ */
+export function createApp(root, engine, options = {}) {
+  const app = new PhotoApp(root, engine, options);
+  return { add: (files) => app.add(files), close: () => app.close() };
+}
+
+class PhotoApp {
+  constructor(root, engine, { title = "What is on this photo?", headingLevel = 1 }) {
+    Object.assign(this, { root, engine, cards: [], queue: [], running: 0, closed: new AbortController() });
+    root.classList.add("winnow-app");
+    this.status = h("p.sr-only", { role: "status" });
+    this.notice = h("p.notice", { role: "alert" });
+    this.notice.hidden = true;
+    this.list = h("ol.cards", { "aria-label": "Photos and answers" });
+    this.tools = this.buildTools();
+    this.table = h("div.table", { tabindex: "0", role: "region", "aria-label": "Table of all answers" });
+    this.table.hidden = true;
+    root.replaceChildren(
+      h("header", {}, h(`h${headingLevel}.title`, {}, title), h("p.knows", {}, engine.info.knows)),
+      this.buildIntake(), this.notice, this.status, this.tools, this.table, this.list, this.buildFooter(),
+    );
+    this.listen();
+  }
+
+  buildIntake() {
+    const input = h("input.sr-only", { type: "file", multiple: true, accept: ACCEPT, id: freshId("files") });
+    input.addEventListener("change", () => { this.add(input.files); input.value = ""; });
+    const choose = h("label.button.primary", { for: input.id }, "Choose photos");
+    const camera = h("button", { type: "button" }, "Use camera");
+    camera.addEventListener("click", () => takePhoto(this.root, (text) => this.warn(text)).then((f) => f && this.add([f])));
+    this.drop = h(
+      "section.intake", { "aria-label": "Add photos" },
+      h("div.row", {}, input, choose, hasCamera() ? camera : null),
+      h("p.hint", {}, "or drop photos here, or paste one"),
+      this.buildExamples(),
+    );
+    return this.drop;
+  }
+
+  buildExamples() {
+    const { examples } = this.engine.info;
+    if (!examples?.length) return null;
+    const buttons = examples.map(({ name, url }) => {
+      const button = h("button.example", { type: "button", "aria-label": `Try the example ${name}` }, h("img", { src: url, alt: "" }));
+      button.addEventListener("click", async () => {
+        const blob = await (await fetch(url)).blob();
+        this.add([new File([blob], name, { type: blob.type })]);
+      });
+      return button;
+    });
+    return h("div.examples", { role: "group", "aria-label": "Examples to try" }, h("span", {}, "Or try one:"), buttons);
+  }
+
+  buildTools() {
+    const csv = h("button", { type: "button" }, "Download CSV");
+    csv.addEventListener("click", () => this.downloadCsv());
+    const table = h("button", { type: "button", "aria-pressed": "false" }, "Table");
+    table.addEventListener("click", () => {
+      this.table.hidden = !this.table.hidden;
+      table.setAttribute("aria-pressed", String(!this.table.hidden));
+      this.refreshTable();
+    });
+    const clear = h("button", { type: "button" }, "Clear all");
+    clear.addEventListener("click", () => [...this.cards].forEach((card) => this.remove(card)));
+    this.count = h("p.count", {});
+    const tools = h("div.row.tools", { role: "group", "aria-label": "All photos" }, this.count, table, csv, clear);
+    tools.hidden = true;
+    return tools;
+  }
+
+  buildFooter() {
+    const { privacy, digest, version } = this.engine.info;
+    const model = [digest && `model ${digest}`, version && `Winnow ${version}`].filter(Boolean).join(" · ");
+    return h("footer", {}, h("p", {}, privacy), h("p.model", {}, model));
+  }
+
+  listen() {
+    const { signal } = this.closed;
+    const on = (target, type, f) => target.addEventListener(type, f, { signal });
+    on(this.root, "dragover", (e) => { e.preventDefault(); this.drop.classList.add("over"); });
+    on(this.root, "dragleave", (e) => { if (!this.root.contains(e.relatedTarget)) this.drop.classList.remove("over"); });
+    on(this.root, "drop", (e) => { e.preventDefault(); this.drop.classList.remove("over"); this.add(e.dataTransfer.files); });
+    on(document, "paste", (e) => { if (e.clipboardData?.files.length) { e.preventDefault(); this.add(e.clipboardData.files); } });
+  }
+
+  add(files) {
+    for (const file of files) {
+      const card = new Card(file, this.engine, (c) => this.remove(c));
+      this.cards.push(card);
+      this.queue.push(card);
+      this.list.append(card.node);
+    }
+    this.refresh();
+    this.work();
+  }
+
+  work() {
+    while (this.running < AT_ONCE && this.queue.length) {
+      this.running += 1;
+      this.answer(this.queue.shift()).finally(() => { this.running -= 1; this.work(); });
+    }
+  }
+
+  async answer(card) {
+    const onprogress = (share, stage) => card.progress(share, stage);
+    try {
+      card.show(await this.engine.predict(card.file, { name: card.file.name, onprogress, signal: this.closed.signal }));
+    } catch (error) {
+      if (error instanceof EngineGone) this.warn(error.message);
+      card.show(failed("", error instanceof EngineGone ? error.message : "This photo could not be answered: try it once more."));
+    }
+    this.refresh();
+  }
+
+  remove(card) {
+    this.cards = this.cards.filter((c) => c !== card);
+    this.queue = this.queue.filter((c) => c !== card);
+    card.close();
+    this.refresh();
+  }
+
+  answered() {
+    return this.cards.filter((c) => c.answer).map((c) => ({ name: c.file.name, answer: c.answer }));
+  }
+
+  refresh() {
+    const done = this.answered();
+    this.tools.hidden = this.cards.length < 2;
+    this.count.textContent = done.length < this.cards.length ? `${done.length} of ${this.cards.length} answered` : `${done.length} photos`;
+    this.status.textContent = this.cards.length ? this.sentence(done) : "";
+    this.refreshTable();
+  }
+
+  sentence(done) {
+    const last = done.at(-1);
+    const latest = last ? ` ${last.name}: ${last.answer.error ?? (last.answer.unlike ? "none of these" : last.answer.label)}` : "";
+    return `${done.length} of ${this.cards.length} photos answered.${latest}`;
+  }
+
+  refreshTable() {
+    if (!this.table.hidden) this.table.replaceChildren(resultsTable(this.answered(), this.engine.info));
+  }
+
+  downloadCsv() {
+    download(new Blob([resultsCsv(this.answered(), this.engine.info)], { type: "text/csv" }), "answers.csv");
+  }
+
+  warn(text) {
+    this.notice.textContent = text;
+    this.notice.hidden = false;
+  }
+
+  close() {
+    this.closed.abort();
+    this.cards.forEach((card) => card.close());
+    this.engine.close?.();
+  }
+}
