@@ -13,10 +13,8 @@ from winnow.images import BadImage, open_image, sha256_of
 from winnow.layout import check_label, home_of
 from winnow.moves import move_file, reached
 from winnow.records import CatalogError, ReadOnlyFolder, WasRemoved
-from winnow.store import Store
+from winnow.store import INCOMING, Store
 from winnow.syncing import Seen, insert_file, insert_image
-
-INCOMING = "incoming-"  # files on their way in
 
 
 def add(

@@ -110,11 +110,12 @@ def _carry_out(store: Store, row: sqlite3.Row) -> None:
 def _write_done(store: Store, row: sqlite3.Row) -> None:
     """An intended move has happened on disk: write that down; an undo also removes the folders it emptied."""
     made, undone = json.loads(row["made"]), row["step"] == "undo intended"
+    if undone:
+        _remove_folders(store.folder, made)
+        reached("folders removed")
     with store.write(durable=False) as db:
         write_step(db, row["id"], "undone" if undone else "done", row["source"], row["target"], made)
         place_file(db, row["file"], row["target"])
-    if undone:
-        _remove_folders(store.folder, made)
 
 
 def move_file(source: Path, target: Path) -> None:

@@ -6,6 +6,7 @@ import fcntl
 import os
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timezone
@@ -15,6 +16,7 @@ from winnow.migrations import migrate, missing_steps
 from winnow.records import NotACatalog, ReadOnlyFolder
 
 BUSY_SECONDS = 60
+INCOMING = "incoming-"  # what files on their way in are called
 
 
 def now() -> str:
@@ -33,18 +35,39 @@ class Store:
 
     def _open(self) -> None:
         try:
-            self.cache.mkdir(exist_ok=True)
-            with self.exclusive(), self.explained():
-                self.db.execute("PRAGMA journal_mode = WAL")
+            with self.explained():
                 if missing_steps(self.db):
-                    with self.write() as db:
-                        migrate(db)
+                    self._set_up()
         except KeyError as step:
             raise NotACatalog(
                 f"{self.folder}/catalog.db was written by a newer Winnow (it knows {step}): upgrade Winnow."
             ) from step
         except OSError as error:
             raise self._read_only() from error
+
+    def _set_up(self) -> None:
+        """Make the schema, or bring it up to date, while no other process does."""
+        tables = {row[0] for row in self.db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        if tables and "migrations" not in tables:
+            raise NotACatalog(
+                f"{self.folder}/catalog.db belongs to another program: move it away and open again."
+            )
+        self.cache.mkdir(exist_ok=True)
+        with self.exclusive():
+            self._use_wal()
+            with self.write() as db:
+                migrate(db)
+
+    def _use_wal(self) -> None:
+        """Switching a file to WAL fails at once while another process reads it, whatever the timeout: try again."""
+        for attempt in range(50):
+            try:
+                self.db.execute("PRAGMA journal_mode = WAL")
+                return
+            except sqlite3.OperationalError as error:
+                if "locked" not in str(error) or attempt == 49:
+                    raise
+                time.sleep(0.1)
 
     def _read_only(self) -> ReadOnlyFolder:
         return ReadOnlyFolder(
@@ -96,6 +119,7 @@ class Store:
     @contextmanager
     def exclusive(self, *, wait: bool = True) -> Iterator[bool]:
         """Hold the lock that lets one process at a time touch the files; the system frees it after a crash."""
+        self.cache.mkdir(exist_ok=True)
         with (self.cache / "lock").open("a") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))

@@ -13,7 +13,7 @@ from pathlib import Path
 from winnow.images import BadImage, is_image_name, open_image, read_header, sha256_of
 from winnow.layout import class_folders, side_folders, subfolders
 from winnow.records import SyncReport
-from winnow.store import Store, now
+from winnow.store import INCOMING, Store, now
 
 VERIFY_AT_MOST = 5000  # new files: more are checked by their headers alone unless asked
 
@@ -32,6 +32,8 @@ class Seen:
 def sync(store: Store, *, verify: bool | None = None) -> SyncReport:
     """Bring the catalog in line with the disk, touching no file; see `Catalog.sync`."""
     with store.exclusive():
+        for leftover in store.cache.glob(f"{INCOMING}*"):  # nobody else is adding: a crash left it
+            leftover.unlink()
         seen = {file.path: file for file in _walk(store.folder)}
         known = {
             row["path"]: row
