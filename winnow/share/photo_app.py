@@ -63,9 +63,13 @@ def photo_app(
     """
     if not isinstance(predictor, Predictor):
         predictor = load_predictor(predictor)
-    if feedback and not isinstance(feedback, FeedbackBox):
-        feedback = FeedbackBox("feedback" if feedback is True else feedback)
-    return PhotoApp(predictor, feedback or None, list(examples), title)
+    return PhotoApp(predictor, _box(feedback), list(examples), title)
+
+
+def _box(feedback: FeedbackBox | Path | str | bool) -> FeedbackBox | None:
+    if isinstance(feedback, FeedbackBox):
+        return feedback  # even an empty one, which is false as a list is
+    return FeedbackBox("feedback" if feedback is True else feedback) if feedback else None
 
 
 class PhotoApp(anywidget.AnyWidget):
@@ -86,7 +90,7 @@ class PhotoApp(anywidget.AnyWidget):
         try:
             self._take_part(key, message, bytes(buffers[0]) if buffers else b"")
         except (BadImage, BadUpload, BoxFull) as e:
-            self._reply(key, message, error=str(e))
+            self._reply(key, message, error=re.sub("^This image", "This file", str(e)))
         except Exception:
             log.exception("A photo could not be answered")
             self._reply(

@@ -65,7 +65,9 @@ export class Card {
       if (on) drawHeat(canvas, answer.heatmap, clientWidth || 160, clientHeight || 160);
     });
     this.frame.append(canvas);
-    return h("p.row", {}, button);
+    const legend = h("span.note.legend", { hidden: true }, `Yellow: looks most like ${answer.label}`);
+    button.addEventListener("click", () => { legend.hidden = canvas.hidden; });
+    return h("div.row", {}, button, legend);
   }
 
   close() {

@@ -1,4 +1,4 @@
-const RAMP = [[68, 1, 84, 0], [59, 82, 139, 90], [33, 145, 140, 140], [94, 201, 98, 175], [253, 231, 37, 205]];
+const RAMP = [[68, 1, 84, 0], [59, 82, 139, 60], [33, 145, 140, 105], [94, 201, 98, 140], [253, 231, 37, 165]];
 
 /** Draw `heat` (see engine.js) over a photo shown at width × height, smoothly, with no heat see-through. */
 export function drawHeat(canvas, heat, width, height) {
