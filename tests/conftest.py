@@ -1,5 +1,6 @@
 """What several test files share: a few real photos, and one tiny real learner, trained and exported once a session."""
 
+import os
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -72,3 +73,38 @@ def own_export(trained_export, tmp_path) -> SimpleNamespace:
     return SimpleNamespace(
         pkl=pkl, onnx=Path(shutil.copy(trained_export.with_suffix(".onnx"), tmp_path / "export.onnx"))
     )
+
+
+@pytest.fixture(scope="session")
+def ray_cluster():
+    """The address of a real Ray cluster: two nodes of one core each, on this machine's loopback."""
+    os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # Ray then keeps to 127.0.0.1 on Linux as well
+    import ray
+    from ray.cluster_utils import Cluster
+
+    node = {"num_cpus": 1, "object_store_memory": 100 * 2**20, "node_ip_address": "127.0.0.1"}
+    cluster = Cluster(initialize_head=True, head_node_args={"include_dashboard": False, **node})
+    cluster.add_node(**node)
+    yield cluster.address
+    ray.shutdown()
+    cluster.shutdown()
+
+
+@pytest.fixture
+def photo_folder(tmp_path) -> Path:
+    """A folder of class folders: three classes of eight small, different pictures each."""
+    return write_photos(tmp_path / "photos", {"ant": 8, "bee": 8, "cat": 8})
+
+
+def write_photos(folder: Path, counts: dict[str, int], seed: int = 0) -> Path:
+    """Write `counts[label]` different small PNG files into each class folder."""
+    import numpy as np
+    from PIL import Image
+
+    random = np.random.default_rng(seed)
+    for label, count in counts.items():
+        (folder / label).mkdir(parents=True, exist_ok=True)
+        for number in range(count):
+            pixels = random.integers(0, 255, (12, 16, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / label / f"{number}.png")
+    return folder
