@@ -8,24 +8,17 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import socket
-import subprocess
 import sys
-import time
-import urllib.request
 from pathlib import Path
 
 import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
-sys.path.insert(0, str(Path(__file__).parents[1]))  # tests/, for install_browser
+sys.path.insert(0, str(Path(__file__).parents[1]))  # tests/
 
 from install_browser import ARGUMENTS, find_browser
-
-ROOT = Path(__file__).parents[2]
+from servers import start_voila, start_winnow, stop
 
 
 @pytest.fixture(scope="session")
@@ -74,7 +67,7 @@ def voila():
     A second call for the same notebook and `cwd` reuses the server; each visit still gets its own kernel.
     The repository's voila.json applies.
     """
-    servers: dict[tuple, tuple[subprocess.Popen, str]] = {}
+    servers: dict[tuple, tuple] = {}
 
     def serve(notebook, *, cwd=None, env=None):
         notebook = Path(notebook).resolve()
@@ -88,71 +81,19 @@ def voila():
         stop(process)
 
 
-def start_voila(notebook: Path, cwd: Path, env: dict[str, str]) -> tuple[subprocess.Popen, str]:
-    port = free_port()
-    command = [
-        *(sys.executable, "-m", "voila", str(notebook), "--no-browser", f"--port={port}"),
-        *("--Voila.ip=127.0.0.1", "--Voila.port_retries=0", f"--Voila.config_file_paths={[str(ROOT)]}"),
-    ]
-    process = subprocess.Popen(
-        command,
-        cwd=cwd,
-        env={**os.environ, "OMP_NUM_THREADS": "1", **env},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    url = f"http://127.0.0.1:{port}/"
-    try:
-        wait_until_up(url + "voila/static/voila.js", process)
-    except BaseException:
+@pytest.fixture
+def winnow_serve():
+    """`winnow_serve(notebook, "--max-visitors=2", …)` gives the URL of a `winnow serve` for this test alone."""
+    processes = []
+
+    def serve(notebook, *options, env=None):
+        process, url = start_winnow(notebook, *options, env=env)
+        processes.append(process)
+        return url
+
+    yield serve
+    for process in processes:
         stop(process)
-        raise
-    drain(process)
-    return process, url
-
-
-def wait_until_up(url: str, process: subprocess.Popen, *, seconds: float = 60) -> None:
-    """Wait for a first answer; a server that ended says why."""
-    limit = time.monotonic() + seconds
-    while time.monotonic() < limit:
-        if process.poll() is not None:
-            raise RuntimeError(f"The server ended with {process.returncode}:\n{process.stderr.read()}")
-        try:
-            with urllib.request.urlopen(url, timeout=2):
-                return
-        except OSError:
-            time.sleep(0.05)
-    raise TimeoutError(f"{url} did not answer within {seconds} s.")
-
-
-def drain(process: subprocess.Popen) -> None:
-    """Keep reading the log, or a full pipe would block the server; a failing test prints it."""
-    import threading
-
-    def copy():
-        for line in process.stderr:
-            sys.stderr.write(line)
-
-    threading.Thread(target=copy, daemon=True).start()
-
-
-def stop(process: subprocess.Popen) -> None:
-    """End the server; its kernels end with it."""
-    if process.poll() is None:
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(15)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
 
 
 @pytest.fixture
