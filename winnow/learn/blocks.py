@@ -12,7 +12,7 @@ from fastai.data.core import TfmdDL
 from fastai.data.transforms import IntToFloatTensor
 from fastai.vision.augment import RandomResizedCrop
 from fastai.vision.core import PILImage
-from fastcore.transform import Transform
+from fasttransform import Transform
 from PIL import Image
 
 from winnow.images import open_image

@@ -63,7 +63,7 @@ def make_loaders(
             photo_block(_ready_pixels(catalog, photos, size, method)),
             CategoryBlock(vocab=_vocab(labels)),
         ),
-        get_items=_files_of(catalog, photos),
+        get_items=_Files(catalog, photos),
         splitter=_Sides(catalog, photos),
         get_y=LabelOf({catalog.file(path): label for path, label in labels.items()}),
         item_tfms=resizes(size, method),
@@ -130,7 +130,7 @@ def _vocab(labels: dict[str, str]) -> list[str]:
     return sorted(set(labels.values()))
 
 
-class _files_of:
+class _Files:
     """The photos' absolute paths, in the catalog's order; an export carries no paths."""
 
     def __init__(self, catalog: Catalog, photos: list[Photo]):
