@@ -58,10 +58,9 @@ class Catalog:
                 raise ReadOnlyFolder(
                     f"{self.folder} can't be made ({error.strerror}): choose another place."
                 ) from error
-        new = not (self.folder / "catalog.db").exists()
         self._store = Store(self.folder)
         moves.recover(self._store)
-        if new:
+        if not syncing.was_adopted(self._store):
             self.sync()
 
     def __getstate__(self) -> dict:
@@ -279,6 +278,13 @@ class Catalog:
         for row in self._db.execute(query):
             found.setdefault(row["group"], []).append(row["path"])
         return found
+
+    def conflicts(self) -> list[list[str]]:
+        """Photos with the very same bytes in two or more classes: at most one of these labels is right."""
+        labels: dict[str, dict[str, str]] = {}
+        for row in self._db.execute(PHOTOS + " ORDER BY f.path"):
+            labels.setdefault(row["sha256"], {})[row["path"]] = row["label"]
+        return [list(paths) for paths in labels.values() if len(set(paths.values())) > 1]
 
     def _set(self, table: str, name: str, values: Mapping[str, str]) -> None:
         with self._store.write(durable=False) as db:

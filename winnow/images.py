@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-import warnings
 from pathlib import Path
 from typing import BinaryIO
 
@@ -45,20 +44,15 @@ def open_image(
 
 def read_header(source: Path | str | bytes) -> tuple[int, int]:
     """Width and height of the upright photo, without decoding its pixels; raises `BadImage`."""
-    name = "This image" if isinstance(source, bytes) else Path(source).name
+    data, name = _read(source)
+    image = _begin(data, name)
+    if image.format in ("HEIF", "AVIF"):
+        return image.size  # upright already
     try:
-        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
-            _check_size(image, name)
-            if image.format in ("HEIF", "AVIF"):
-                return image.size
-            turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
-            return image.size[::-1] if turned else image.size
-    except BadImage:
-        raise
-    except Exception as error:
-        if _register_heif():
-            return read_header(source)
-        raise BadImage(f"{name} is not an image: use a JPEG, PNG, WebP or HEIC photo.") from error
+        turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
+    except Exception:  # a damaged EXIF block turns nothing
+        turned = False
+    return image.size[::-1] if turned else image.size
 
 
 def resize(image: Image.Image, size: int, method: str = "squish") -> Image.Image:
@@ -132,11 +126,8 @@ def _read(source) -> tuple[bytes, str]:
 
 
 def _decode(data: bytes, name: str, max_side: int | None) -> Image.Image:
-    if not data:
-        raise BadImage(f"{name} is empty: fetch or copy it again.")
+    image = _begin(data, name)
     try:
-        image = _open(data)
-        _check_size(image, name)
         if image.format == "PNG":
             image.verify()  # checks the checksums, which loading doesn't
             image = _open(data)
@@ -144,26 +135,34 @@ def _decode(data: bytes, name: str, max_side: int | None) -> Image.Image:
             image.draft(None, (2 * max_side, 2 * max_side))
         image.load()
         return image
-    except BadImage:
-        raise
-    except Image.DecompressionBombError as error:
-        raise BadImage(f"{name} has too many pixels to be a photo: shrink it first.") from error
-    except Image.UnidentifiedImageError as error:
-        raise BadImage(f"{name} is not an image: use a JPEG, PNG, WebP or HEIC photo.") from error
     except Exception as error:  # decoders raise OSError, SyntaxError, struct.error, EOFError, ...
         raise BadImage(f"{name} is damaged or cut off ({error}): fetch or copy it again.") from error
 
 
+def _begin(data: bytes, name: str) -> Image.Image:
+    """Pillow's lazy image, of a sound size."""
+    if not data:
+        raise BadImage(f"{name} is empty: fetch or copy it again.")
+    try:
+        image = _open(data)
+    except Image.DecompressionBombError as error:
+        raise BadImage(f"{name} has too many pixels to be a photo: shrink it first.") from error
+    except Image.UnidentifiedImageError as error:
+        raise BadImage(f"{name} is not an image: use a JPEG, PNG, WebP or HEIC photo.") from error
+    except Exception as error:
+        raise BadImage(f"{name} is damaged or cut off ({error}): fetch or copy it again.") from error
+    _check_size(image, name)
+    return image
+
+
 def _open(data: bytes) -> Image.Image:
-    """Pillow's lazy image; HEIC support is loaded when the first such file comes."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        try:
+    """Pillow's own opening; HEIC support is loaded when the first such file comes."""
+    try:
+        return Image.open(io.BytesIO(data))
+    except Image.UnidentifiedImageError:
+        if data[4:8] == b"ftyp" and _register_heif():
             return Image.open(io.BytesIO(data))
-        except Image.UnidentifiedImageError:
-            if data[4:8] == b"ftyp" and _register_heif():
-                return Image.open(io.BytesIO(data))
-            raise
+        raise
 
 
 _heif_registered = False
@@ -174,6 +173,7 @@ def _register_heif() -> bool:
     global _heif_registered
     if _heif_registered:
         return False
+
     import pillow_heif  # costs memory, so only when needed
 
     pillow_heif.register_heif_opener()

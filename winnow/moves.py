@@ -5,6 +5,7 @@ A move is written as intended (with source and target), done on disk, then writt
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sqlite3
@@ -15,6 +16,9 @@ from winnow.journal import as_decision, journal_row, pending_rows, write_step
 from winnow.layout import REMOVED, label_of, relabelled
 from winnow.records import Applied, CannotMove, Decision
 from winnow.store import Store
+
+# What a disk without hard links, such as a memory card, answers to one.
+NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EXDEV, errno.EMLINK}
 
 
 def reached(point: str) -> None:
@@ -127,9 +131,9 @@ def move_file(source: Path, target: Path) -> None:
         if not source.samefile(target):
             raise
     except OSError as error:
-        if isinstance(error, FileNotFoundError) or os.path.lexists(target):
+        if error.errno not in NO_LINKS or os.path.lexists(target):
             raise
-        source.rename(target)  # a disk without hard links, such as a memory card
+        source.rename(target)
         return
     reached("linked")
     source.unlink()

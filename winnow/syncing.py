@@ -51,6 +51,7 @@ def sync(store: Store, *, verify: bool | None = None) -> SyncReport:
             changed = [file.path for file in touched if _update(db, known[file.path], file, facts[id(file)])]
             moved, added = _enter(db, fresh, facts, gone)
             missing = [row["path"] for row in gone if _mark_missing(db, row)]
+            db.execute("INSERT OR REPLACE INTO meta VALUES ('synced', ?)", [now()])
         return SyncReport(
             added,
             missing,
@@ -63,6 +64,11 @@ def sync(store: Store, *, verify: bool | None = None) -> SyncReport:
             moved,
             _unlabelled(store.folder),
         )
+
+
+def was_adopted(store: Store) -> bool:
+    """Whether anybody has looked at this folder before."""
+    return store.db.execute("SELECT 1 FROM meta WHERE name = 'synced'").fetchone() is not None
 
 
 def _walk(folder: Path) -> Iterator[Seen]:
