@@ -104,7 +104,7 @@ def test_choices_survive_the_menus_and_apply_moves_the_files(cleaner, folder):
     assert (folder / relabelled).exists() and (folder / removed).exists()
     page.get_by_role("button", name="Apply 2").click()
     page.get_by_role("dialog").get_by_role("button", name="Apply", exact=True).click()
-    page.get_by_text("1 photo moved to another class, 1 removed.").wait_for()
+    page.get_by_text("Applied: 1 photo relabelled, 1 removed.").wait_for()
     assert (folder / relabelled.replace("defective/", "functional/")).exists()
     assert (folder / ".removed" / removed).exists()
     assert not (folder / relabelled).exists() and not (folder / removed).exists()

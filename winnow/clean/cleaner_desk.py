@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import getpass
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -9,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from winnow.clean.cleaner_queue import Queue
+from winnow.catalog import CatalogError
+from winnow.clean.cleaner_books import open_book
+from winnow.clean.cleaner_queue import UNREADABLE, Queue
 
 if TYPE_CHECKING:
     from winnow.catalog import Applied, Catalog, Decision
@@ -21,6 +24,10 @@ Choice = dict[
 ]  # {"path", "action": keep|relabel|remove, "label"?, "seen"?: id of the decision on screen}
 
 
+class NotYours(CatalogError):
+    """Undo would take back what another person chose."""
+
+
 class Desk:
     """One person's sitting at a catalog's queue."""
 
@@ -29,6 +36,7 @@ class Desk:
         catalog: Catalog,
         suspects: Iterable[Suspect] = (),
         *,
+        target: str | None = None,  # clean a further target instead of the class folders
         by: str | None = None,  # who decides; the login name by default
     ):
         self.catalog = catalog
@@ -38,15 +46,26 @@ class Desk:
             int
         ] = []  # how many decisions each of my actions made: undo takes back a whole action
         self.menus = {"label": "", "split": "", "kind": ""}
+        self.book = open_book(catalog, target)
         self.load(suspects)
+
+    @property
+    def target(self) -> str | None:
+        """The further target that is being cleaned, None for the class folders."""
+        return getattr(self.book, "target", None)
 
     def load(self, suspects: Iterable[Suspect] | None = None) -> None:
         """Read the photos anew (files moved, or the ranking came); `None` keeps the ranking."""
         if suspects is not None:
             self.suspects = list(suspects)
-        self.queue = Queue(self.catalog.photos(), self.suspects)
-        self.refresh()
+        self.queue = Queue(self.book.columns(), self.suspects)
+        self.classes = self.book.classes
+        self._read_choices()
         self.choose()
+
+    def close(self) -> None:
+        """Let go of the catalog's database."""
+        self.book.close()
 
     # -- what is shown ------------------------------------------------------------------------------
 
@@ -62,11 +81,19 @@ class Desk:
     def row(self, row: int) -> dict:
         """One photo: what it is called, what speaks against that, what was decided."""
         path, label = self.queue.paths[row], self.queue.labels[row]
-        suspect = self.queue.suspect(row, self.menus["kind"])
         shown = {"path": path, "label": label, "split": self.queue.splits[row]}
-        shown["decision"] = _brief(self.standing.get(path))
+        shown |= {
+            "decision": _brief(self.standing.get(path)),
+            "suggested": None,
+            "confidence": None,
+            "score": None,
+        }
+        if path in self.queue.faults:
+            fault = {"kind": UNREADABLE, "reason": self.queue.faults[path], "fault": self.queue.faults[path]}
+            return shown | fault | {"accept": {"action": "remove"}}
+        suspect = self.queue.suspect(row, self.menus["kind"])
         if suspect is None:
-            return shown | {"suggested": None, "confidence": None, "score": None, "kind": "", "reason": ""}
+            return shown | {"kind": "", "reason": ""}
         return shown | {
             "suggested": suspect.suggested if suspect.suggested != label else None,
             "confidence": _number(suspect.confidence),
@@ -91,24 +118,50 @@ class Desk:
     def progress(self) -> dict:
         """How many photos there are, were looked at, and wait for `apply`."""
         kinds = Counter(decision.kind for decision in self.pending.values())
-        looked = sum(path in self.queue.place for path in self.standing)
         pending = {kind: kinds[kind] for kind in ("keep", "relabel", "remove")}
-        return {"total": len(self.queue), "looked": looked, "pending": pending}
+        return {"total": len(self.queue), "looked": len(self.standing), "pending": pending}
+
+    def next_open(self, position: int, step: int = 1) -> int:
+        """The next place in the list (or the one before, for -1) whose photo nobody has decided on."""
+        place = position + step
+        while 0 <= place < len(self.shown) and self.queue.paths[self.shown[place]] in self.standing:
+            place += step
+        return place if 0 <= place < len(self.shown) else position
+
+    def decision(self, path: str) -> dict | None:
+        """The choice that stands on a photo, ready for the screen."""
+        return _brief(self.standing.get(path))
+
+    def label_of(self, path: str) -> str:
+        """The given label."""
+        return self.queue.labels[self.queue.place[path]]
+
+    def position(self, decision: Decision) -> int | None:
+        """Where in the list the photo of a choice is now."""
+        row = self.queue.place.get(decision.path)
+        found = np.flatnonzero(self.shown == row) if row is not None else ()
+        return int(found[0]) if len(found) else None
 
     # -- choices ------------------------------------------------------------------------------------
 
     def decide(self, choices: Sequence[Choice], *, why: str = "") -> tuple[list[str], list[str]]:
-        """Journal choices; returns the paths done, and those left alone because somebody else was there first."""
+        """Journal choices; returns the paths done, and those left alone because somebody else was there first.
+
+        A `CatalogError` ends it; what was written before stays written.
+        """
         self.refresh()
-        done, others, written = [], [], 0
-        for choice in choices:
-            if self._taken(choice):
-                others.append(choice["path"])
-            else:
-                written += self._decide(choice, why)
-                done.append(choice["path"])
-        if written:
-            self.steps.append(written)
+        done, others, written = [], [], set()
+        try:
+            for choice in choices:
+                if self._taken(choice):
+                    others.append(choice["path"])
+                else:
+                    written.add(self._decide(choice, why))
+                    done.append(choice["path"])
+        finally:
+            if written := written - {None}:
+                self.steps.append(len(written))
+                self._absorb(written)
         return done, others
 
     def _taken(self, choice: Choice) -> bool:
@@ -116,18 +169,20 @@ class Desk:
         standing = self.standing.get(choice["path"])
         return bool(standing and standing.id not in self.mine and standing.id != choice.get("seen"))
 
-    def _decide(self, choice: Choice, why: str) -> bool:
-        """Journal one choice; false when it was there already."""
-        path, action = choice["path"], choice["action"]
-        said = {"by": self.by, "why": why}
-        if action == "relabel":
-            decision = self.catalog.relabel(path, choice["label"], **said)
-        else:
-            decision = {"keep": self.catalog.keep, "remove": self.catalog.remove}[action](path, **said)
+    def _decide(self, choice: Choice, why: str) -> int | None:
+        """Journal one choice; its number, or None if it was there already."""
+        path = choice["path"]
+        decision = self.book.decide(path, choice["action"], choice.get("label"), by=self.by, why=why)
         before = self.standing.get(path)
         self.mine.add(decision.id)
         self.pending[path] = self.standing[path] = decision
-        return before is None or before.id != decision.id
+        return None if before and before.id == decision.id else decision.id
+
+    def _absorb(self, written: set[int]) -> None:
+        """My own rows are no news, unless somebody else wrote between them."""
+        now = self.book.marks()
+        if sum(now) - sum(self.marks) == len(written):
+            self.marks = now
 
     def above(self, threshold: float) -> list[Choice]:
         """Choices that accept every open suggestion in the list with at least this confidence."""
@@ -140,15 +195,29 @@ class Desk:
         wanted = remedy(suspect, self.queue.labels[row])
         return {"path": path, **wanted} if wanted and wanted["action"] == "relabel" else None
 
-    def undo(self) -> list[Decision]:
-        """Take back my last action, however many photos it was; without any of mine, the journal's last choice."""
-        undone = self.catalog.undo(self.steps.pop() if self.steps else 1)
+    def undo(self, *, anybody: bool = False) -> list[Decision]:
+        """Take back my last action, however many photos it was.
+
+        Raises `NotYours` if the journal's last choice is somebody else's (or of an earlier sitting by another
+        name); `anybody` takes back that one.
+        """
+        last = self.last_choices(self.steps[-1] if self.steps else 1)
+        strange = next((d for d in last if d.id not in self.mine and d.by != self.by), None)
+        if strange and not anybody:
+            raise NotYours(f"The last choice is {strange.by or 'somebody else'}'s ({strange.path}).")
+        undone = self.book.undo(1 if strange else len(last))
+        if self.steps and not strange:
+            self.steps.pop()
         self.load()
         return undone
 
+    def last_choices(self, n: int) -> list[Decision]:
+        """The newest `n` choices that were not taken back."""
+        return [decision for decision in self.book.history() if decision.state != "undone"][-n:]
+
     def apply(self) -> Applied:
         """Carry out what waits; the list follows the files."""
-        applied = self.catalog.apply()
+        applied = self.book.apply()
         moves = dict(applied.moved)
         self.suspects = [_moved(suspect, moves) for suspect in self.suspects]
         self.load()
@@ -157,26 +226,25 @@ class Desk:
     # -- other people -------------------------------------------------------------------------------
 
     def refresh(self) -> list[str]:
-        """Read the journal if another process wrote to it; returns the photos whose choice changed."""
-        before = getattr(self, "standing", {})
-        self.pending = self.catalog.pending()
-        self.standing = self._applied() | self.pending
+        """Read the journal if anybody else wrote to it; returns the photos whose choice changed."""
+        if self.book.marks() == self.marks:
+            return []
+        before = self.standing
+        self._read_choices()
         changed = before.keys() ^ self.standing.keys()
         changed |= {
             path for path in before.keys() & self.standing.keys() if before[path] != self.standing[path]
         }
+        if any(path not in self.queue.place for path in self.standing):
+            self.load()  # somebody applied: files have moved
         return sorted(changed)
 
-    def _applied(self) -> dict[str, Decision]:
-        """The last applied choice on each photo: it has been looked at."""
-        by_sha = {sha: path for path, sha in zip(self.queue.paths, self.queue.shas, strict=True)}
-        looked = {}
-        for decision in self.catalog.history():
-            if decision.state == "applied":
-                here = decision.path if decision.path in self.queue.place else by_sha.get(decision.sha256)
-                looked[here] = decision
-        looked.pop(None, None)
-        return looked
+    def _read_choices(self) -> None:
+        self.marks = self.book.marks()
+        self.standing = self.book.standing()
+        self.pending = {
+            path: decision for path, decision in self.standing.items() if decision.state == "pending"
+        }
 
 
 def remedy(suspect: Suspect, label: str) -> Choice | None:
@@ -195,8 +263,6 @@ def given_probability(suspect: Suspect) -> float | None:
 
 def _moved(suspect: Suspect, moves: dict[str, str]) -> Suspect:
     """The same suspicion of a file that lies elsewhere now."""
-    import dataclasses
-
     path = moves.get(suspect.path)
     return dataclasses.replace(suspect, path=path) if path else suspect
 

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from winnow.catalog import Photo
+    from winnow.clean.cleaner_journal import Columns
     from winnow.clean.suspects import Suspect
 
-NO_SPLIT = "none"  # what the split menu calls photos that have no side yet
+UNREADABLE = "unreadable"  # the kind of a photo that can't be opened
 
 
 class Queue:
@@ -24,28 +24,29 @@ class Queue:
 
     def __init__(
         self,
-        photos: Sequence[Photo],  # live photos of the catalog
+        columns: Columns,  # the photos
         suspects: Iterable[Suspect] = (),  # in any order, any number for a photo
-        *,
-        target: str | None = None,  # rank another target than the class folder
     ):
-        self.paths = [photo.path for photo in photos]
-        self.shas = [photo.sha256 for photo in photos]
-        self.labels = [photo.targets.get(target, "") if target else photo.label for photo in photos]
-        self.splits = [photo.split or NO_SPLIT for photo in photos]
+        self.paths, self.shas, self.labels, self.splits, self.faults = columns
         self.place = {path: i for i, path in enumerate(self.paths)}
         self.suspects: dict[str, list[Suspect]] = defaultdict(list)
         for suspect in suspects:
-            if suspect.path in self.place:
-                self.suspects[suspect.path].append(suspect)
+            self.suspects[suspect.path].append(suspect)
         for rows in self.suspects.values():
             if len(rows) > 1:
                 rows.sort(key=lambda suspect: -suspect.score)
         self._codes = {"label": _coded(self.labels), "split": _coded(self.splits)}
-        self.kinds = sorted({s.kind for rows in self.suspects.values() for s in rows})
+        kinds = {suspect.kind for rows in self.suspects.values() for suspect in rows}
+        self.kinds = sorted(kinds | ({UNREADABLE} if self.faults else set()))
+        self._scores: dict[str, np.ndarray] = {}
 
     def __len__(self) -> int:
         return len(self.paths)
+
+    def counts(self, column: str) -> dict[str, int]:
+        """How many photos each label or split has."""
+        names, codes = self._codes[column]
+        return dict(zip(names, np.bincount(codes, minlength=len(names)).tolist(), strict=True))
 
     def view(self, *, label: str = "", split: str = "", kind: str = "") -> np.ndarray:
         """Rows (int array) that the menus leave, most suspect first, photos without a score last."""
@@ -61,13 +62,17 @@ class Queue:
         return rows[np.argsort(-np.nan_to_num(scores[rows], nan=-1.0), kind="stable")]
 
     def scores(self, kind: str = "") -> np.ndarray:
-        """How suspect each photo is, NaN where nothing speaks against it."""
-        scores = np.full(len(self), np.nan)
-        for path, rows in self.suspects.items():
-            best = self._shown(rows, kind)
-            if best is not None:
-                scores[self.place[path]] = best.score
-        return scores
+        """How suspect each photo is, NaN where nothing speaks against it; what can't be read comes first."""
+        if kind not in self._scores:
+            scores = np.full(len(self), np.nan)
+            for path, rows in self.suspects.items():
+                best, place = self._shown(rows, kind), self.place.get(path)
+                if best is not None and place is not None:
+                    scores[place] = best.score
+            if kind in ("", UNREADABLE):
+                scores[[self.place[path] for path in self.faults]] = 2.0
+            self._scores[kind] = scores
+        return self._scores[kind]
 
     def suspect(self, row: int, kind: str = "") -> Suspect | None:
         """What speaks most against this row's label (of that `kind`, where one is chosen)."""

@@ -6,6 +6,7 @@ import { Card } from "./cleaner_card.js";
 import { openAcceptAll, openApply, openDialog, openHelp, openHistory, openLabels, openPhoto } from "./cleaner_dialogs.js";
 
 const POLL = 4000; // milliseconds between looks at what other people decided
+const UNDO_PATIENCE = 6000; // milliseconds in which a second U takes back what somebody else chose
 const SPLITS = { train: "Train", valid: "Valid", test: "Test", none: "No side yet" };
 const KINDS = {
   label: "Wrong label",
@@ -14,6 +15,7 @@ const KINDS = {
   leak: "Copies across the split",
   off_topic: "Off topic",
   quality: "Poor pictures",
+  unreadable: "Can't be opened",
   feedback: "Visitors' corrections",
 };
 let windows = 0;
@@ -44,6 +46,7 @@ class Cleaner {
 
   build() {
     this.menus = {
+      target: this.menu("target", "Clean"),
       label: this.menu("label", "Class"),
       split: this.menu("split", "Split"),
       kind: this.menu("kind", "Suspected"),
@@ -63,12 +66,13 @@ class Cleaner {
     const menus = make("div", { class: "wc-menus" }, ...Object.values(this.menus).map(({ field }) => field));
     this.meter = make("progress", { class: "wc-meter", "aria-label": "Photos looked at", max: "1", value: "0" });
     this.said = make("p", { class: "wc-said" });
+    this.advice = make("p", { class: "wc-advice", hidden: true });
     this.body = make("div", { class: "wc-body" }, this.list.element, this.card.element);
     this.bulk = make("div", { class: "wc-bulk", role: "group", "aria-label": "Selected photos", hidden: true });
     this.status = make("p", { class: "wc-status", role: "status", "aria-live": "polite" });
     this.root.append(
       make("header", { class: "wc-bar" }, menus, modes, tools),
-      make("div", { class: "wc-progress" }, this.meter, this.said),
+      make("div", { class: "wc-progress" }, this.meter, this.said, this.advice),
       this.body,
       this.bulk,
       make("footer", { class: "wc-foot" }, this.status, make("span", { class: "wc-hint" }, "Press ", make("kbd", {}, "?"), " for keys")),
@@ -86,7 +90,7 @@ class Cleaner {
   }
 
   modeButton(mode, text) {
-    return make("button", { type: "button", class: "wc-mode", "data-mode": mode, onclick: () => this.setMode(mode) }, icon(mode), text);
+    return make("button", { type: "button", class: "wc-mode", "data-mode": mode, onclick: () => this.setMode(mode), "aria-label": text }, icon(mode), make("span", {}, text));
   }
 
   tool(name, title, onclick) {
@@ -103,6 +107,11 @@ class Cleaner {
     on("pictures", ({ detail }) => this.drawPictures(detail));
     on("detail", ({ detail }) => this.takeDetail(detail));
     on("decided", ({ detail }) => this.afterAnswer(detail));
+    on("undo-asks", ({ detail }) => {
+      this.undoAsked = Date.now();
+      this.say(detail.text);
+    });
+    on("go", ({ detail }) => this.moveTo(detail.position));
     on("undone", ({ detail }) => this.afterUndo(detail));
     on("applied", ({ detail }) => this.say(detail.text));
     on("refused", ({ detail }) => {
@@ -111,7 +120,7 @@ class Cleaner {
     });
     this.traits = [
       ["change:progress change:estimate change:busy change:sorry", () => this.drawProgress()],
-      ["change:classes change:splits change:kinds change:label change:split change:kind", () => this.drawMenus()],
+      ["change:classes change:counts change:splits change:kinds change:targets change:target change:label change:split change:kind", () => this.drawMenus()],
       ["change:mode", () => this.drawMode()],
     ];
     for (const [names, hear] of this.traits) names.split(" ").forEach((name) => model.on(name, hear));
@@ -140,9 +149,15 @@ class Cleaner {
 
   drawMenus() {
     const { model } = this;
-    fill(this.menus.label.select, [["", "All classes"], ...model.get("classes").map((name) => [name, name])], model.get("label"));
-    fill(this.menus.split.select, [["", "All"], ...model.get("splits").map((name) => [name, SPLITS[name] ?? name])], model.get("split"));
-    fill(this.menus.kind.select, [["", "Anything"], ...model.get("kinds").map((name) => [name, KINDS[name] ?? name])], model.get("kind"));
+    const counts = model.get("counts");
+    const named = (names, words) => names.map((name) => [name, words[name] ?? name]);
+    const counted = model.get("classes").map((name) => [name, `${name} (${(counts[name] ?? 0).toLocaleString("en")})`]);
+    fill(this.menus.target.select, [["", "Class folders"], ...named(model.get("targets"), {})], model.get("target"));
+    fill(this.menus.label.select, [["", "All classes"], ...counted], model.get("label"));
+    fill(this.menus.split.select, [["", "All"], ...named(model.get("splits"), SPLITS)], model.get("split"));
+    fill(this.menus.kind.select, [["", "Anything"], ...named(model.get("kinds"), KINDS)], model.get("kind"));
+    this.menus.target.field.hidden = !model.get("targets").length;
+    this.menus.split.field.hidden = model.get("splits").length < 2;
     this.menus.kind.field.hidden = model.get("kinds").length < 2;
   }
 
@@ -160,8 +175,12 @@ class Cleaner {
     this.meter.max = Math.max(1, progress.total);
     this.meter.value = progress.looked;
     const looked = `${progress.looked.toLocaleString("en")} of ${count(progress.total, "photo")} looked at`;
-    const parts = [this.model.get("sorry") || looked, this.model.get("estimate"), this.model.get("busy")];
+    const { wrong, advice, stop } = this.model.get("estimate");
+    const parts = [this.model.get("sorry") || looked, wrong, this.model.get("busy")];
     this.said.textContent = parts.filter(Boolean).join(" · ");
+    this.advice.hidden = !advice;
+    this.advice.textContent = advice ?? "";
+    this.advice.classList.toggle("wc-stop", Boolean(stop));
     const waiting = keep + relabel + remove;
     this.applyButton.textContent = waiting ? `Apply ${waiting.toLocaleString("en")}` : "Apply";
     this.applyButton.disabled = !waiting;
@@ -205,6 +224,14 @@ class Cleaner {
     if (text) this.status.textContent = text;
   }
 
+  /** A kernel that is at work on a cell reads messages later: say that choices wait for it. */
+  drawOnTheWay() {
+    clearTimeout(this.late);
+    this.late = setTimeout(() => {
+      if (this.store.unsaved) this.say(`${count(this.store.unsaved, "choice")} on the way: the kernel is busy.`);
+    }, 1500);
+  }
+
   afterAnswer(detail) {
     this.say(detail.text);
     this.list.renew(Object.keys(detail.decisions));
@@ -213,6 +240,7 @@ class Cleaner {
 
   afterUndo(detail) {
     this.say(detail.text);
+    if (detail.position !== null) this.moveTo(detail.position);
   }
 
   // -- doing -----------------------------------------------------------------------------------
@@ -288,20 +316,22 @@ class Cleaner {
     const choices = rows.filter(Boolean).map((row) => choiceFor(row, action, label)).filter(Boolean);
     if (!choices.length) return this.say("There is no suggestion to accept: keep it, give it a label, or remove it.");
     this.store.decide(choices);
+    this.drawOnTheWay();
     this.say(choices.length > 1 ? `${count(choices.length, "photo")} decided.` : sayChoice(choices[0]));
     if (several) this.clearMarks();
     else this.moveTo(this.list.cursor + 1);
   }
 
+  /** Take back my last action; what somebody else chose last only when asked twice. */
   undo() {
-    this.store.send({ type: "undo" });
+    const anybody = Date.now() - (this.undoAsked ?? 0) < UNDO_PATIENCE;
+    this.undoAsked = 0;
+    this.store.send({ type: "undo", anybody });
   }
 
   /** Go to the next (or previous) photo without a choice. @param {1|-1} step */
   seek(step) {
-    let position = this.list.cursor + step;
-    while (this.store.rows.get(position)?.decision) position += step;
-    this.moveTo(position);
+    this.store.send({ type: "next", position: this.list.cursor, step });
   }
 
   openPhoto() {

@@ -2,7 +2,7 @@
 import { chip, fileName, icon, make, percent } from "./cleaner_dom.js";
 
 const ROW_HEIGHT = 76;
-const TILE = { width: 148, height: 176 };
+const TILE = { width: 176, height: 206 };
 const OVERSCAN = 4;
 const LARGEST = 15_000_000; // browsers clip taller elements (Firefox at 17.8 million pixels)
 
@@ -208,6 +208,7 @@ const KIND_WORDS = {
   leak: "a copy on both sides of the split",
   off_topic: "unlike every class",
   quality: "poor picture",
+  unreadable: "can't be opened",
   feedback: "a visitor disagrees",
 };
 

@@ -148,6 +148,7 @@ export class Store extends EventTarget {
   takeRows({ version, start, rows }) {
     if (version !== this.version) return;
     rows.forEach((row, i) => {
+      if (row.fault) this.faults.set(row.path, row.fault);
       this.rows.set(start + i, row);
       this.places.set(row.path, start + i);
     });
