@@ -127,7 +127,11 @@ def openverse(query: str, licence: str, options: SearchOptions) -> Iterator[Foun
 
 def _used_up(headers: httpx.Headers) -> bool:
     """Whether a rate header (burst, sustained) says that no request is left."""
-    left = [value for name, value in headers.items() if name.startswith("x-ratelimit-available")]
+    left = [
+        value
+        for name, value in headers.items()
+        if name.startswith(("x-ratelimit-available", "x-ratelimit-remaining"))
+    ]
     return any(_number(value) == 0 for value in left)
 
 

@@ -1,0 +1,148 @@
+"""From addresses to photos in the catalog: many at a time, politely, and each address accounted for."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from winnow.catalog import Catalog
+from winnow.collect.crew import Crew, NoNetwork
+from winnow.collect.fetch import DownloadOptions
+from winnow.collect.found import Found, NothingFound
+from winnow.collect.ledger import Ledger
+from winnow.collect.report import Report
+from winnow.collect.search import search_images
+from winnow.intake import check_label
+
+TRANSIENT = (
+    "too slow",
+    "can't be reached",
+    "broke off",
+    "too many requests",
+    "server fault",
+)  # kinds of reason
+
+__all__ = ["DownloadOptions", "NoNetwork", "download", "report", "top_up"]
+
+
+def download(
+    catalog: Catalog,
+    rows: Iterable[Found | tuple[str, str]] = (),  # or (address, class)
+    *,
+    unticked: Iterable[Found] = (),  # what a person left out: written down, not fetched
+    retry: bool = False,  # try again what failed before and may work now
+    progress: Callable[[int, int, str], None] | None = None,
+    **options,  # of `DownloadOptions`
+) -> Report:
+    """Fetch every address, verify it, and take it into the catalog; returns found, fetched and why not, by class.
+
+    The addresses are on disk before the first is fetched: after a crash, or when you stop it, call `download(catalog)`
+    again and it goes on. An address that was dealt with before is not fetched again. Raises `NoNetwork` if nothing
+    can be reached at all (then every address still waits), and the catalog's errors if the disk refuses.
+    """
+    ledger = Ledger(ledger_path(catalog))
+    try:
+        ledger.add(_checked(rows))
+        for row in unticked:
+            ledger.add([row])
+            _leave_out(catalog, ledger, row)
+        if retry:
+            ledger.wait_again(TRANSIENT)
+        _run(Crew(catalog, ledger, DownloadOptions(**options)), ledger, progress)
+        return ledger.report()
+    finally:
+        ledger.close()
+
+
+def report(catalog: Catalog) -> Report:
+    """What became of every address that was ever to be fetched into this catalog."""
+    ledger = Ledger(ledger_path(catalog))
+    try:
+        return ledger.report()
+    finally:
+        ledger.close()
+
+
+def top_up(
+    catalog: Catalog,
+    n: int,
+    *,
+    classes: Iterable[str] | None = None,  # left out: the catalog's
+    template: str = "{} photo",
+    rounds: int = 3,
+    search: dict | None = None,  # options of `search_images`
+    progress: Callable[[int, int, str], None] | None = None,
+    **options,  # of `DownloadOptions`
+) -> Report:
+    """Search and fetch until each class has `n` photos, or the engines have no more to give."""
+    for name in catalog.classes if classes is None else classes:
+        for _ in range(rounds):
+            missing = n - len(catalog.photos(label=name))
+            if missing <= 0:
+                break
+            known = {*_known(catalog), *(rejection.source for rejection in catalog.rejections())}
+            try:
+                rows = search_images(template.format(name), missing, label=name, skip=known, **(search or {}))
+            except NothingFound:
+                break
+            download(catalog, rows, progress=progress, **options)
+    return report(catalog)
+
+
+def ledger_path(catalog: Catalog) -> Path:
+    """Where the catalog's table of addresses lies."""
+    return catalog.cache / "downloads.db"
+
+
+def _known(catalog: Catalog) -> list[str]:
+    ledger = Ledger(ledger_path(catalog))
+    try:
+        return list(ledger.urls())
+    finally:
+        ledger.close()
+
+
+def _checked(rows: Iterable[Found | tuple[str, str]]) -> Iterable[Found]:
+    """Rows as `Found`, with labels that can be folders; raises `UnknownClass` before anything is fetched."""
+    good: set[str] = set()
+    for row in rows:
+        found = row if isinstance(row, Found) else Found(url=row[0], label=row[1])
+        if found.label not in good:
+            check_label(found.label)
+            good.add(found.label)
+        yield found
+
+
+def _leave_out(catalog: Catalog, ledger: Ledger, row: Found) -> None:
+    """Write down that a person didn't want this one, unless it was dealt with before."""
+    job = ledger.job(row.url)
+    if job and job.state == "waiting":
+        catalog.reject(row.url, "unticked by hand", label=row.label, origin=row.origin())
+        ledger.rejected(job, "unticked by hand")
+
+
+def _run(crew: Crew, ledger: Ledger, progress: Callable[[int, int, str], None] | None) -> None:
+    """Let the crew work in a thread of its own (a notebook has an event loop already), and watch it."""
+    failure: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            asyncio.run(crew.work())
+        except BaseException as error:
+            failure.append(error)
+
+    thread = threading.Thread(target=work, name="winnow-download")
+    thread.start()
+    try:
+        while thread.is_alive():
+            thread.join(0.2)
+            if progress:
+                progress(crew.done, max(crew.total, 1), f"{crew.images:,} photos")
+    except BaseException:  # the person stopped it: leave everything so that it can go on later
+        crew.stop()
+        thread.join()
+        raise
+    if failure:
+        raise failure[0]
