@@ -191,22 +191,10 @@ class Replica:
 
 
 _SPECIAL = {
-    name: getattr(Replica, f"_{name}")
-    for name in [
-        "wrongtype",
-        "late",
-        "redirect",
-        "inward",
-        "noai",
-        "placeholder",
-        "stall",
-        "drip",
-        "cut",
-        "endless",
-        "big",
-    ]
-}
-_SPECIAL["loop"] = Replica._loop_round
+    "wrongtype": Replica._wrongtype, "late": Replica._late, "redirect": Replica._redirect, "inward": Replica._inward,
+    "noai": Replica._noai, "placeholder": Replica._placeholder, "stall": Replica._stall, "drip": Replica._drip,
+    "cut": Replica._cut, "endless": Replica._endless, "big": Replica._big, "loop": Replica._loop_round,
+}  # fmt: skip
 
 
 def _head(status: int, length: int, kind: str, **headers) -> bytes:

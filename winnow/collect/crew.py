@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import io
 import random
-import re
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
 
 from winnow.catalog import Catalog
 from winnow.collect.fetch import UNREACHABLE, DownloadOptions, Fetched, Fetcher, Refused
+from winnow.collect.keeper import Keeper
 from winnow.collect.ledger import Job, Ledger
 from winnow.collect.report import reason_of
-from winnow.images import BadImage, open_image
-from winnow.intake import suffix_of
+from winnow.images import BadImage
 
 WINDOW = 1000  # addresses held in memory at a time
-PLACEHOLDER = 3  # the same bytes at so many places of one host (or twice as many queries) are no photo
 HOPELESS = 12  # this many hosts out of reach, and none within: there is no network
 
 
@@ -51,8 +47,7 @@ class Crew:
         self._held, self._room = 0, asyncio.Event()
         self._tasks: set[asyncio.Task] = set()
         self._answered, self._unreachable = False, deque[tuple[Job, str]]()
-        self._known: dict[tuple[str, str], str] = {}
-        self._placeholders: set[str] = set()
+        self._keeper = Keeper(catalog, ledger, max_side=options.max_side)
         self._main: asyncio.Task | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._failure: BaseException | None = None
@@ -66,17 +61,27 @@ class Crew:
         """Until every address is a photo or a rejection. Raises `NoNetwork` and the catalog's errors."""
         self._loop, self._main = asyncio.get_running_loop(), asyncio.current_task()
         self._slots = asyncio.Semaphore(self.options.concurrency)
-        self._reconcile()
+        self._keeper.reconcile()
+        self.total = self.ledger.count("waiting") + self.ledger.count("fetched")
         with ThreadPoolExecutor(self.options.threads, thread_name_prefix="winnow-verify") as self._pool:
             async with Fetcher(self.options) as self._fetcher:
                 try:
-                    for job in self.ledger.jobs("fetched", limit=1_000_000):
-                        await self._finish(job)
+                    await self._finish_fetched()
                     await self._feed()
                     self._settle_unreachable()
                 finally:
                     await self._dismiss()
-        self._take_out_placeholders()
+        self.images -= self._keeper.take_out_placeholders()
+        for file in self._folder.iterdir():  # nothing waits, so these belong to what a crash cut off
+            file.unlink()
+
+    async def _finish_fetched(self) -> None:
+        """What came whole before a crash and was not verified yet."""
+        for job in self.ledger.jobs("fetched", limit=1_000_000):
+            if self._file(job).exists():
+                await self._finish(job)
+            else:
+                self.ledger.waiting(job)
 
     # -- feeding --
 
@@ -128,26 +133,24 @@ class Crew:
                     self._room.set()
         finally:
             host.workers -= 1
+            if not host.workers and not host.jobs:
+                self._hosts.pop(host.name, None)
 
     async def _deal_with(self, job: Job, host: Host) -> None:
         """Fetch one address, again if that may help, and make a photo or a rejection of it."""
-        part = self._folder / f"{job.id}.part"
         try:
-            fetched = await self._fetch(job, host, part)
+            fetched = await self._fetch(job, host)
         except Refused as refusal:
-            part.unlink(missing_ok=True)
-            self._refuse(job, str(refusal))
-            return
-        part.replace(self._folder / f"{job.id}.done")
+            return self._refuse(job, str(refusal))
         self.ledger.fetched(job, fetched.sha256, fetched.bytes, fetched.final_url)
         await self._finish(job._replace(state="fetched", sha256=fetched.sha256, final=fetched.final_url))
 
-    async def _fetch(self, job: Job, host: Host, part: Path) -> Fetched:
+    async def _fetch(self, job: Job, host: Host) -> Fetched:
         for attempt in range(1, self.options.tries + 1):
             await self._wait_for(host, job)
             try:
                 async with self._slots:
-                    fetched = await self._fetcher.fetch(job.found.url, part)
+                    fetched = await self._fetcher.fetch(job.found.url, self._file(job))
                 self._network_works()
                 return fetched
             except Refused as refusal:
@@ -181,63 +184,23 @@ class Crew:
 
     async def _finish(self, job: Job) -> None:
         """A whole file on disk becomes a photo in the catalog, or a rejection."""
-        file = self._folder / f"{job.id}.done"
+        file = self._file(job)
+        if reason := self._keeper.seen_before(job):
+            return self._refuse(job, reason)
         try:
-            if reason := self._seen_before(job):
-                self._refuse(job, reason)
-                return
-            self._known[job.sha256, job.found.label] = job.found.url
-            path = await asyncio.get_running_loop().run_in_executor(self._pool, self._add, job, file)
-            self.ledger.image(job, path)
-            self._count(image=True)
+            loop = asyncio.get_running_loop()
+            path = await loop.run_in_executor(self._pool, self._keeper.keep, job, file)
         except BadImage as error:
-            self._known.pop((job.sha256, job.found.label), None)
-            self._refuse(job, reason_of(error))
+            self._keeper.forget(job)
+            return self._refuse(job, reason_of(error))
+        self.ledger.image(job, path)
         file.unlink(missing_ok=True)
+        self.done += 1
+        self.images += 1
 
-    def _add(self, job: Job, file: Path) -> str:
-        """In a thread: decode, shrink if asked, take in."""
-        data = file.read_bytes()
-        origin = (
-            {**job.found.origin(), "final_url": job.final}
-            if job.final != job.found.url
-            else job.found.origin()
-        )
-        name = _name(job, data)
-        if self.options.max_side:
-            data, size = _shrink(data, self.options.max_side)
-            if size:
-                origin |= {"original_sha256": job.sha256, "original_bytes": file.stat().st_size}
-                origin |= {"original_width": size[0], "original_height": size[1]}
-                name = str(Path(name).with_suffix(suffix_of(data)))
-        return self.catalog.add(data, job.found.label, name=name, origin=origin).path
-
-    def _seen_before(self, job: Job) -> str:
-        """Why these bytes aren't wanted: a placeholder, or a picture that is there already."""
-        same = self.ledger.same_bytes(job.sha256)
-        alike = [other for other in same if other.host == job.host or other.final == job.final]
-        places = {other.found.url.partition("?")[0] for other in alike}
-        if len(places) >= PLACEHOLDER or len(alike) >= 2 * PLACEHOLDER or job.sha256 in self._placeholders:
-            self._placeholders.add(job.sha256)
-            return f"placeholder: {len(same)} addresses gave this picture"
-        first = self._known.get((job.sha256, job.found.label))
-        return f"same picture: already there from {first}" if first and first != job.found.url else ""
-
-    def _take_out_placeholders(self) -> None:
-        """Photos that came in before their picture turned out to be a placeholder are removed (undo works)."""
-        reason = "placeholder: many addresses gave this picture"
-        for sha256 in self._placeholders:
-            for job in self.ledger.same_bytes(sha256):
-                if job.state == "image" and (path := self.ledger.path_of(job)):
-                    self.catalog.remove(path, by="winnow", why=reason)
-                    self.catalog.reject(
-                        job.found.url, reason, label=job.found.label, origin=job.found.origin()
-                    )
-                    self.ledger.rejected(job, reason)
-                    self.images -= 1
-        pending = self.catalog.pending().values()
-        if pending and all(decision.by == "winnow" for decision in pending):
-            self.catalog.apply()
+    def _file(self, job: Job) -> Path:
+        """Where an address's bytes go; they are whole if the ledger says "fetched"."""
+        return self._folder / f"{job.id}.bytes"
 
     # -- accounts --
 
@@ -250,12 +213,8 @@ class Crew:
             return
         self.catalog.reject(job.found.url, reason, label=job.found.label, origin=job.found.origin())
         self.ledger.rejected(job, reason)
-        (self._folder / f"{job.id}.done").unlink(missing_ok=True)
-        self._count()
-
-    def _count(self, *, image: bool = False) -> None:
+        self._file(job).unlink(missing_ok=True)
         self.done += 1
-        self.images += image
 
     def _network_works(self) -> None:
         self._answered = True
@@ -272,42 +231,3 @@ class Crew:
             "No address could be reached: check the network and call download again; every address still waits. "
             f"({self._unreachable[0][1]})"
         )
-
-    def _reconcile(self) -> None:
-        """Learn what the catalog has already, and settle what a crash left between catalog and ledger."""
-        urls: dict[str, str] = {}
-        for photo in self.catalog.photos():
-            url = photo.origin.get("url", "")
-            urls[url] = photo.path
-            self._known[photo.origin.get("original_sha256", photo.sha256), photo.label] = url
-        refused = {rejection.source: rejection.reason for rejection in self.catalog.rejections()}
-        for state in ("fetched", "waiting"):
-            last = 0
-            while jobs := self.ledger.jobs(state, after=last, limit=WINDOW):
-                last = jobs[-1].id
-                for job in jobs:
-                    url = job.found.url
-                    if url in urls:
-                        self.ledger.image(job, urls[url])
-                    elif url in refused and job.reason is None:
-                        self.ledger.rejected(job, refused[url])
-        self.total = self.ledger.count("waiting") + self.ledger.count("fetched")
-
-
-def _name(job: Job, data: bytes) -> str:
-    """A file name from the address, with the suffix that fits the bytes."""
-    stem = Path(unquote(urlsplit(job.found.url).path)).stem
-    stem = re.sub(r"[^\w.-]+", "_", stem).strip("._-")[:60]
-    return (stem or job.sha256[:16]) + suffix_of(data)
-
-
-def _shrink(data: bytes, max_side: int) -> tuple[bytes, tuple[int, int] | None]:
-    """A JPEG of at most `max_side` pixels and the size before, or the same bytes and none if it is small enough."""
-    image = open_image(data)
-    if max(image.size) <= max_side:
-        return data, None
-    size = image.size
-    image.thumbnail((max_side, max_side), reducing_gap=3.0)
-    buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=92)
-    return buffer.getvalue(), size

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from winnow.catalog import Catalog
@@ -24,7 +26,12 @@ TRANSIENT = (
     "server fault",
 )  # kinds of reason
 
-__all__ = ["DownloadOptions", "NoNetwork", "download", "report", "top_up"]
+
+class DownloadRunning(Exception):
+    """Two downloads into one dataset would fetch everything twice."""
+
+
+__all__ = ["DownloadOptions", "DownloadRunning", "NoNetwork", "download", "report", "top_up"]
 
 
 def download(
@@ -42,27 +49,21 @@ def download(
     again and it goes on. An address that was dealt with before is not fetched again. Raises `NoNetwork` if nothing
     can be reached at all (then every address still waits), and the catalog's errors if the disk refuses.
     """
-    ledger = Ledger(ledger_path(catalog))
-    try:
+    with _alone(catalog), closing(Ledger(ledger_path(catalog))) as ledger:
         ledger.add(_checked(rows))
         for row in unticked:
             ledger.add([row])
             _leave_out(catalog, ledger, row)
         if retry:
             ledger.wait_again(TRANSIENT)
-        _run(Crew(catalog, ledger, DownloadOptions(**options)), ledger, progress)
+        _run(Crew(catalog, ledger, DownloadOptions(**options)), progress)
         return ledger.report()
-    finally:
-        ledger.close()
 
 
 def report(catalog: Catalog) -> Report:
     """What became of every address that was ever to be fetched into this catalog."""
-    ledger = Ledger(ledger_path(catalog))
-    try:
+    with closing(Ledger(ledger_path(catalog))) as ledger:
         return ledger.report()
-    finally:
-        ledger.close()
 
 
 def top_up(
@@ -71,7 +72,7 @@ def top_up(
     *,
     classes: Iterable[str] | None = None,  # left out: the catalog's
     template: str = "{} photo",
-    rounds: int = 3,
+    rounds: int = 8,  # searches for a class, each for as many as are still missing
     search: dict | None = None,  # options of `search_images`
     progress: Callable[[int, int, str], None] | None = None,
     **options,  # of `DownloadOptions`
@@ -97,11 +98,8 @@ def ledger_path(catalog: Catalog) -> Path:
 
 
 def _known(catalog: Catalog) -> list[str]:
-    ledger = Ledger(ledger_path(catalog))
-    try:
+    with closing(Ledger(ledger_path(catalog))) as ledger:
         return list(ledger.urls())
-    finally:
-        ledger.close()
 
 
 def _checked(rows: Iterable[Found | tuple[str, str]]) -> Iterable[Found]:
@@ -123,7 +121,20 @@ def _leave_out(catalog: Catalog, ledger: Ledger, row: Found) -> None:
         ledger.rejected(job, "unticked by hand")
 
 
-def _run(crew: Crew, ledger: Ledger, progress: Callable[[int, int, str], None] | None) -> None:
+@contextmanager
+def _alone(catalog: Catalog) -> Iterator[None]:
+    """Hold the lock that keeps a second download out of this dataset; the system frees it after a crash."""
+    with (catalog.cache / "downloads.lock").open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise DownloadRunning(
+                f"Another download into {catalog.folder.name} is running: wait for it, or stop it first."
+            ) from None
+        yield
+
+
+def _run(crew: Crew, progress: Callable[[int, int, str], None] | None) -> None:
     """Let the crew work in a thread of its own (a notebook has an event loop already), and watch it."""
     failure: list[BaseException] = []
 

@@ -56,7 +56,9 @@ class Found:
 
     def to_json(self) -> str:
         """As a line of JSON that `from_json` reads."""
-        return json.dumps({name: value for name, value in asdict(self).items() if value not in ("", None)})
+        return json.dumps(
+            {name: value for name, value in asdict(self).items() if name == "url" or value not in ("", None)}
+        )
 
     @classmethod
     def from_json(cls, text: str) -> Found:

@@ -73,6 +73,10 @@ class Ledger:
         row = self._db.execute("SELECT * FROM addresses WHERE url = ?", [url]).fetchone()
         return self._job(row) if row else None
 
+    def waiting(self, job: Job) -> None:
+        """The address is to be fetched (again)."""
+        self._set(job, state="waiting")
+
     def fetched(self, job: Job, sha256: str, length: int, final: str) -> None:
         """The file is whole on the disk, and not verified yet."""
         self._set(job, state="fetched", sha256=sha256, bytes=length, final=final)

@@ -96,8 +96,11 @@ def reason_of(error: BadImage) -> str:
 
 
 def rejection_counts(catalog: Catalog) -> dict[str, int]:
-    """How often each reason was given for what intake refused, over the catalog's whole life."""
-    return dict(Counter(kind_of(rejection.reason) for rejection in catalog.rejections()).most_common())
+    """How often each reason was given for what stayed out; what came in on a later try doesn't count."""
+    last = {rejection.source: kind_of(rejection.reason) for rejection in catalog.rejections()}
+    for photo in catalog.photos() if last else []:
+        last.pop(photo.origin.get("url", ""), None)
+    return dict(Counter(last.values()).most_common())
 
 
 def _listed(reasons: Mapping[str, int] | Iterable) -> str:

@@ -10,6 +10,7 @@ from protego import Protego
 
 NAME = "winnow-images"  # the token that a robots.txt may name
 MAX_BYTES = 500_000  # what RFC 9309 asks to be read
+SITES = 5000  # whose rules are remembered
 FORGET = 5  # seconds that a failure to read robots.txt is remembered
 EVERYTHING, NOTHING = Protego.parse(""), Protego.parse("User-agent: *\nDisallow: /")
 
@@ -33,6 +34,8 @@ class Robots:
         parts = urlsplit(url)
         site = f"{parts.scheme}://{parts.netloc}"
         if site not in self._rules:
+            if len(self._rules) >= SITES:
+                self._rules.pop(next(iter(self._rules)))
             self._rules[site] = asyncio.ensure_future(asyncio.wait_for(self._ask(site), self._seconds))
             self._rules[site].add_done_callback(lambda task: self._forget_failure(site, task))
         return await asyncio.shield(self._rules[site])
