@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,9 +11,9 @@ import numpy as np
 import torch
 from fastai.learner import Learner
 from fastai.vision.augment import RandomResizedCrop, Resize
-from fastai.vision.core import PILImage
 from PIL import Image
 
+from winnow.share.parts import Parts
 from winnow.share.prediction import FORMAT, ForeignExport
 
 
@@ -59,31 +60,34 @@ def _plain_target(name: str, labels: list[str]) -> dict:
 def resize_of(dls) -> tuple[int | None, str]:
     """How validation photos are resized before the batch: pixels a side and method; (None, "squish") if not at all."""
     for step in dls.valid.after_item.fs:
+        if getattr(step, "split_idx", None) == 0:  # for the training side alone
+            continue
         if isinstance(step, Resize) and step.size[0] == step.size[1]:
             return int(step.size[0]), str(step.method)
         if isinstance(step, RandomResizedCrop) and step.size[0] == step.size[1]:
-            extra = -(-int(step.size[0] * step.val_xtra) // 8) * 8
+            extra = math.ceil(step.size[0] * step.val_xtra / 8) * 8
             return int(step.size[0]) + extra, "squish"
-        if getattr(step, "winnow_resize", None):  # a transform of winnow.learn.loaders says it itself
-            return step.winnow_resize
     return None, "squish"
 
 
 def logits_of(learn: Learner, images: Sequence[Image.Image], facts: dict, *, tta: int = 0) -> np.ndarray:
     """Logits (n, K) of upright RGB `images`; with `tta` > 0 the log of fastai's averaged probabilities."""
-    dl = learn.dls.test_dl([PILImage(i.copy()) for i in images], bs=len(images), num_workers=0)
-    if tta:
-        with learn.no_bar(), learn.no_logging():
-            return np.log(learn.tta(dl=dl, n=tta)[0].numpy().clip(1e-12))
-    model = learn.model.eval()
+    kind = learn.dls.valid_ds.tls[0].types[-1]
+    kind = kind[0] if isinstance(kind, (list, tuple)) else kind
+    dl = learn.dls.test_dl([kind(i.copy()) for i in images], bs=len(images), num_workers=0)
+    heads = getattr(learn, "winnow_heads", None) or []
+    parts = Parts(learn.model.eval(), next(iter(dl))[0]).eval() if heads else None
+    batches = [batch[0] for batch in dl]
     with torch.inference_mode():
-        return np.concatenate([_with_extra(learn, model, batch[0], facts) for batch in dl])
+        main = (
+            _tta(learn, dl, tta)
+            if tta
+            else np.concatenate([learn.model.eval()(x).float().numpy() for x in batches])
+        )
+        vectors = [parts.vectors(parts.maps(x)).float().numpy() for x in batches] if heads else []
+    return np.concatenate([main, *(np.concatenate(vectors) @ w.T + b for w, b in heads)], 1)
 
 
-def _with_extra(learn, model, x, facts: dict) -> np.ndarray:
-    heads = getattr(learn, "winnow_heads", None)  # further targets: linear heads on the pooled features
-    if heads is None:
-        return model(x).float().numpy()
-    maps = model[0](x)
-    pooled = maps.mean((2, 3)).float().numpy()
-    return np.concatenate([model[1](maps).float().numpy(), *[pooled @ w.T + b for w, b in heads]], 1)
+def _tta(learn: Learner, dl, passes: int) -> np.ndarray:
+    with learn.no_bar(), learn.no_logging():
+        return np.log(learn.tta(dl=dl, n=passes)[0].numpy().clip(1e-12))

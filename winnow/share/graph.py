@@ -7,15 +7,99 @@ import json
 import warnings
 from pathlib import Path
 
+import numpy as np
 import torch
 from fastai.data.transforms import Normalize
 from torch import nn
 
+from winnow.share.likeness import Likeness
+from winnow.share.parts import Parts
 from winnow.share.prediction import KEY, ExportError
 
 
 class Unexportable(ExportError):
     """The learner's model or preprocessing is not of the kind that the light path can repeat."""
+
+
+class Served(nn.Module):
+    """From uint8 pixels (n, size, size, 3) to the outputs named in `names`."""
+
+    def __init__(
+        self, learn, size: int, heads: list = (), likeness: Likeness | None = None, *, vectors: bool = False
+    ):
+        super().__init__()
+        mean, std = _normalisation(learn.dls)
+        self.register_buffer("mean", mean)
+        self.register_buffer("std", std)
+        self.sample = torch.randint(0, 255, (2, size, size, 3), dtype=torch.uint8)
+        self.parts = Parts(_plain_copy(learn.model), self._input(self.sample)).eval()
+        self.heads = nn.ModuleList(_linear(w, b) for w, b in heads)
+        self.likeness = likeness and _Likeness(likeness)
+        self.has_vectors = self.parts.kind != "whole"
+        self.has_cells = self.parts.kind in ("timm", "fastai")
+        wanted = {"cells": self.has_cells, "likeness": likeness, "vectors": vectors and self.has_vectors}
+        self.names = ["logits", *(name for name, want in wanted.items() if want)]
+
+    def _input(self, pixels: torch.Tensor) -> torch.Tensor:
+        return (pixels.permute(0, 3, 1, 2).float() / 255 - self.mean) / self.std
+
+    @torch.inference_mode()
+    def grid(self) -> list[int] | None:
+        """Rows and columns of the last feature map, or None."""
+        return list(self.parts.maps(self._input(self.sample)).shape[2:]) if self.has_cells else None
+
+    def forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """The outputs, in the order of `names`."""
+        x = self._input(pixels)
+        if not self.has_vectors:
+            return (self.parts.model(x),)
+        maps = self.parts.maps(x)
+        vectors = self.parts.vectors(maps)
+        made = {
+            "logits": lambda: torch.cat(
+                [self.parts.logits(maps), *(head(vectors) for head in self.heads)], 1
+            ),
+            "cells": lambda: self.parts.cells(maps),
+            "likeness": lambda: self.likeness(vectors),
+            "vectors": lambda: vectors,
+        }
+        return tuple(made[name]() for name in self.names)
+
+
+class _Likeness(nn.Module):
+    """`likeness.Likeness` as a part of the graph."""
+
+    def __init__(self, likeness: Likeness):
+        super().__init__()
+        for name in ("mean", "scale", "anchors", "owner"):
+            self.register_buffer(name, torch.from_numpy(getattr(likeness, name)).float())
+        self.nearest = likeness.nearest
+
+    def forward(self, vectors: torch.Tensor) -> torch.Tensor:
+        """(n, k) from (n, d): the same as `Likeness.of`."""
+        z = nn.functional.normalize((vectors - self.mean) / self.scale, dim=1)
+        near = z @ self.anchors.T  # (n, anchors), cosines
+        apart = near.unsqueeze(1) - 3 * (1 - self.owner.T.unsqueeze(0))  # other classes' anchors come last
+        return apart.topk(self.nearest, dim=2).values.mean(2)
+
+
+def write_graph(served: Served, path: Path) -> None:
+    """Write `served` as ONNX, any number of photos a run; raises `Unexportable`."""
+    served.eval()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter(
+                "ignore"
+            )  # torch would rather use its newer exporter, which takes ten times as long
+            torch.onnx.export(
+                served, (served.sample,), str(path), dynamo=False, opset_version=17, input_names=["pixels"],
+                output_names=served.names, dynamic_axes={n: {0: "photos"} for n in ["pixels", *served.names]},
+            )  # fmt: skip
+    except Exception as e:  # torch's exporter raises many unrelated classes
+        reason = (str(e).splitlines() or [""])[0]
+        raise Unexportable(
+            f"This model can't be written as ONNX ({type(e).__name__}: {reason}); learn.export() still can."
+        ) from e
 
 
 def write_facts(onnx_path: Path, facts: dict) -> None:
@@ -27,74 +111,18 @@ def write_facts(onnx_path: Path, facts: dict) -> None:
     onnx.save(model, onnx_path)
 
 
-def write_graph(learn, size: int, path: Path) -> list[int] | None:
-    """Write the model as ONNX; the grid (rows, cols) of its last feature map, or None."""
-    model = Served(copy.deepcopy(learn.model), *_normalisation(learn.dls)).cpu().eval()
-    sample = torch.zeros(2, size, size, 3, dtype=torch.uint8)
-    with torch.inference_mode():
-        grid = model.grid(sample)
-    names = ["logits", *(["cells"] if grid else [])]
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore"
-            )  # torch would rather use its newer exporter, which takes ten times as long
-            torch.onnx.export(
-                model, (sample,), str(path), dynamo=False, opset_version=17, input_names=["pixels"],
-                output_names=names, dynamic_axes={n: {0: "photos"} for n in ["pixels", *names]},
-            )  # fmt: skip
-    except Exception as e:  # torch's exporter raises many unrelated classes
-        raise Unexportable(
-            f"This model can't be written as ONNX ({type(e).__name__}: {e}); learn.export() still can."
-        ) from e
-    return grid
+def _plain_copy(model: nn.Module) -> nn.Module:
+    return copy.deepcopy(model).cpu().float().eval()
+
+
+def _linear(weight: np.ndarray, bias: np.ndarray) -> nn.Linear:
+    layer = nn.Linear(weight.shape[1], weight.shape[0])
+    layer.weight.data, layer.bias.data = torch.from_numpy(weight).float(), torch.from_numpy(bias).float()
+    return layer
 
 
 def _normalisation(dls) -> tuple[torch.Tensor, torch.Tensor]:
     for step in dls.valid.after_batch.fs:
         if isinstance(step, Normalize):
-            return step.mean.reshape(1, 3, 1, 1).cpu(), step.std.reshape(1, 3, 1, 1).cpu()
+            return step.mean.reshape(1, 3, 1, 1).cpu().float(), step.std.reshape(1, 3, 1, 1).cpu().float()
     return torch.zeros(1, 3, 1, 1), torch.ones(1, 3, 1, 1)
-
-
-class Served(nn.Module):
-    """The model from uint8 pixels (n, size, size, 3) to logits and, with a pooled head, each cell's own logits."""
-
-    def __init__(self, model: nn.Module, mean: torch.Tensor, std: torch.Tensor):
-        super().__init__()
-        self.model, self.parted = model, isinstance(model, nn.Sequential) and len(model) == 2
-        self.register_buffer("mean", mean.float())
-        self.register_buffer("std", std.float())
-
-    def _input(self, pixels: torch.Tensor) -> torch.Tensor:
-        return (pixels.permute(0, 3, 1, 2).float() / 255 - self.mean) / self.std
-
-    def grid(self, pixels: torch.Tensor) -> list[int] | None:
-        """The rows and columns of the last feature map where the head can judge each place alone."""
-        if not self.parted:
-            return None
-        maps = self.model[0](self._input(pixels))
-        self.parted = maps.ndim == 4 and maps.shape[2] * maps.shape[3] > 1 and self._judges_cells(maps)
-        return list(maps.shape[2:]) if self.parted else None
-
-    def _judges_cells(self, maps: torch.Tensor) -> bool:
-        try:
-            return self._cells(maps).shape[-1] == self.model[1](maps).shape[-1]
-        except RuntimeError:  # a head without pooling wants the whole map
-            return False
-
-    def _cells(self, maps: torch.Tensor) -> torch.Tensor:
-        """The head on each place of `maps` (n, c, h, w) as if it were the photo: (n, h*w, k).
-
-        For a linear head this is its class activation map (Zhou et al. 2016, arXiv 1512.04150), bias included.
-        """
-        n, c, h, w = maps.shape
-        return self.model[1](maps.permute(0, 2, 3, 1).reshape(-1, c, 1, 1)).reshape(n, h * w, -1)
-
-    def forward(self, pixels: torch.Tensor):
-        """Logits (n, k), and cells (n, h*w, k) where `grid` found them."""
-        x = self._input(pixels)
-        if not self.parted:
-            return self.model(x)
-        maps = self.model[0](x)
-        return self.model[1](maps), self._cells(maps)

@@ -10,7 +10,7 @@ The light path needs ONNX Runtime, numpy and Pillow only. `export.onnx` holds (f
 - output ``likeness`` (n, K1): how near the photo lies to each class's training photos, higher is nearer.
 - metadata ``winnow``: JSON with ``digest`` (SHA-256 of the export.pkl), ``size``, ``method``, ``targets``
   (``name, labels, temperature, prior`` each, the main one first), ``cells`` [rows, cols], ``unlike``
-  {threshold}, ``trained``, ``knows``, ``versions``.
+  {threshold}: below it for every class, a photo is none of these), ``examples``, ``trained``, ``knows``, ``versions``.
 
 Probabilities of a target are softmax(logits / temperature + log(prior)), outside the graph.
 """
@@ -86,6 +86,7 @@ class Raw:
     logits: np.ndarray
     cells: np.ndarray | None = None
     likeness: np.ndarray | None = None
+    vectors: np.ndarray | None = None  # only while an export is made
 
 
 def calibrate(logits: np.ndarray, target: dict) -> np.ndarray:
