@@ -13,7 +13,7 @@ MODULES = {
     ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__"): path
     for path in sorted(PACKAGE.rglob("*.py"))
 }
-JOINING = {"winnow.cli", "winnow.demo", "winnow.notebooks", "winnow.page"}  # nothing imports these
+JOINING = {"winnow.cli", "winnow.demo", "winnow.headless", "winnow.notebooks", "winnow.page"}  # nothing imports these
 GROUND = {"winnow.images", "winnow.migrations"}
 # Every other module at the top is the catalog or a part of it.
 CATALOG = {name for name in MODULES if name.count(".") == 1 and MODULES[name].parent == PACKAGE}

@@ -101,16 +101,62 @@ def serve(
 
 @app.command()
 def page(
-    export: Annotated[Path, typer.Argument(help="The export; its .onnx lies beside it.")] = Path("export.pkl"),
+    export: Annotated[Path, typer.Argument(help="The export; its .onnx lies beside it.")] = Path(
+        "export.pkl"
+    ),
     out: Annotated[Path, typer.Option(help="The folder to write.")] = Path("site"),
-    title: Annotated[str, typer.Option(help="Heading, and name on the home screen.")] = "What is on this photo?",
+    title: Annotated[
+        str, typer.Option(help="Heading, and name on the home screen.")
+    ] = "What is on this photo?",
     example: Annotated[list[Path] | None, typer.Option(help="A photo to try; may be given again.")] = None,
-    weights: Annotated[str, typer.Option(help="float16, or float32: twice the size, no rounding.")] = "float16",
+    weights: Annotated[
+        str, typer.Option(help="float16, or float32: twice the size, no rounding.")
+    ] = "float16",
 ) -> None:
     """Write the app as static files that any host serves: the model runs in the visitor's browser."""
     from winnow.share.page import write_page
 
     typer.echo(str(write_page(export, out, title=title, examples=example or (), weights=weights)))
+
+
+@app.command()
+def train(
+    source: Annotated[
+        Path, typer.Argument(help="A folder of class folders, or a CSV: image,label[,…][,valid].")
+    ],
+    epochs: Annotated[int, typer.Option(help="Of fine-tuning, after the probe.")] = 4,
+    size: Annotated[int, typer.Option(help="Side of the images in pixels.")] = 192,
+    method: Annotated[str, typer.Option(help="squish, crop, pad or random.")] = "squish",
+    batch_size: Annotated[int, typer.Option(help="Images a step.")] = 32,
+    backbone: Annotated[str, typer.Option(help="Any of timm's names.")] = "tf_efficientnet_lite0",
+    seed: Annotated[int, typer.Option(help="The same seed gives the same run.")] = 42,
+    data: Annotated[
+        Path | None, typer.Option(help="Where a CSV's images are laid out as class folders.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="The export; its .onnx goes beside it.")] = Path("export.pkl"),
+    wandb: Annotated[str | None, typer.Option(help="Send the run to this Weights & Biases project.")] = None,
+) -> None:
+    """Train on a folder or a CSV without a notebook: probe, fine-tune, keep the better, export."""
+    options = dict(locals())
+    from rich.console import Console
+
+    from winnow.headless import train_dataset
+
+    Console().print(train_dataset(**options))
+
+
+@app.command()
+def runs(
+    folder: Annotated[Path, typer.Argument(help="The dataset.")],
+    kind: Annotated[
+        str | None, typer.Option(help="Only runs of this kind, such as probe or fine_tune.")
+    ] = None,
+) -> None:
+    """List what was tried on a dataset and what came of it."""
+    from winnow.catalog import Catalog
+    from winnow.learn.tracking import runs_table
+
+    typer.echo(runs_table(Catalog(folder), kind=kind).to_string(index=False))
 
 
 def _pairs(options: list[str], values: list[str]) -> list[str]:
