@@ -1,5 +1,6 @@
 """The predictor: which path it takes, what it says when it can't, and that it stays light."""
 
+import csv
 import subprocess
 import sys
 
@@ -174,3 +175,39 @@ def test_augmented_passes_need_fastai(trained_export, cell_photos):
         load_predictor(trained_export).predict(photos(cell_photos), tta=2)
     answers = load_predictor(trained_export, light=False).predict(photos(cell_photos), tta=2)
     assert all(sum(a.probabilities.values()) == pytest.approx(1) for a in answers)
+
+
+def run_winnow(*args):
+    command = [sys.executable, "-m", "winnow.cli", *map(str, args)]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+def test_winnow_predict_writes_a_row_for_every_photo(trained_export, cell_photos, tmp_path):
+    (tmp_path / "broken.png").write_bytes(b"\x89PNG not really")
+    out = tmp_path / "answers.csv"
+    done = run_winnow(
+        "predict", cell_photos, tmp_path / "broken.png", "--export", trained_export, "--out", out
+    )
+    assert done.returncode == 0, done.stderr
+    rows = list(csv.DictReader(out.open()))
+    files = sorted(cell_photos.rglob("*.png"))
+    assert [r["photo"] for r in rows] == [*map(str, files), str(tmp_path / "broken.png")]
+    expected = load_predictor(trained_export).predict(files[:5])
+    assert [r["label"] for r in rows[:5]] == [a.label for a in expected]
+    assert float(rows[0]["p_defective"]) == pytest.approx(expected[0].probabilities["defective"], abs=1e-4)
+    assert rows[-1]["label"] == "" and rows[-1]["error"].endswith(".")
+    assert "120 photos, 1 could not be read" in done.stderr
+
+
+def test_winnow_predict_without_an_export_is_one_sentence(tmp_path):
+    done = run_winnow("predict", tmp_path, "--export", tmp_path / "export.pkl")
+    assert done.returncode == 1 and done.stderr.count("\n") == 1 and "run train.ipynb" in done.stderr
+
+
+def test_an_interrupted_predict_leaves_the_old_answers(trained_export, tmp_path):
+    (tmp_path / "answers.csv").write_text("old")
+    done = run_winnow(
+        "predict", tmp_path / "none", "--export", trained_export, "--out", tmp_path / "answers.csv"
+    )
+    assert done.returncode == 1 and "There is no" in done.stderr
+    assert (tmp_path / "answers.csv").read_text() == "old"

@@ -75,6 +75,25 @@ def _show_progress(done: int, total: int) -> None:
 
 
 @app.command()
+def predict(
+    photos: Annotated[list[Path], typer.Argument(help="Photos, and folders of photos.")],
+    export: Annotated[Path, typer.Option(help="The export; its .onnx makes it fast.")] = Path("export.pkl"),
+    out: Annotated[Path | None, typer.Option(help="The CSV to write (default: standard output).")] = None,
+    batch_size: Annotated[int, typer.Option(help="Photos at a time.")] = 32,
+    tta: Annotated[int, typer.Option(help="Passes of test-time augmentation; needs fastai, and is slow.")] = 0,
+) -> None:
+    """Answer photos with an export: one row each with the label and every class's probability."""
+    from winnow.share.answers import write_answers
+    from winnow.share.prediction import load_predictor
+
+    predictor = load_predictor(export, light=False if tta else None)
+    done, failed = write_answers(
+        predictor, photos, out, batch_size=batch_size, tta=tta, progress=_show_progress if out else None
+    )
+    typer.echo(f"answered {done - failed} photos, {failed} could not be read", err=True)
+
+
+@app.command()
 def serve(
     notebook: Annotated[Path, typer.Argument(help="The app.")] = Path("app.ipynb"),
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 opens it to other machines.")] = (

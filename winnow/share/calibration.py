@@ -9,9 +9,9 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray, prior: np.ndarray) -
     """The temperature that makes softmax(logits / T + log(prior)) most likely on (n, k) `logits`, (n,) `labels`.
 
     One number can't change which class is likeliest while `prior` is flat; it only says how sure to be
-    (Guo et al. 2017, arXiv 1706.04599). Searched on a log grid from 0.2 to 5, refined twice.
+    (Guo et al. 2017, arXiv 1706.04599). Searched on a log grid from 0.1 to 50, refined twice.
     """
-    low, high = np.log(0.2), np.log(5.0)
+    low, high = np.log(0.1), np.log(50.0)
     for _ in range(3):
         grid = np.linspace(low, high, 25)
         losses = [_loss(logits, labels, prior, np.exp(t)) for t in grid]

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from winnow.images import BadImage, open_image, thumbnail
+from winnow.images import BadImage, open_image, sha256_of, thumbnail
 from winnow.learn.probe import fit_probe
 from winnow.share.calibration import fit_temperature
 from winnow.share.fastai_path import plain_facts
@@ -20,7 +20,7 @@ from winnow.share.graph import Served, Unexportable, write_facts, write_graph
 from winnow.share.likeness import Likeness, fit_likeness
 from winnow.share.prediction import OnnxModel
 
-TRAIN_SAMPLE = 1000  # photos of the training side that the further targets and the likeness are fitted on
+TRAIN_SAMPLE = 800  # photos of the training side that the further targets and the likeness are fitted on
 FEWEST = 5  # photos of each value that a further target needs
 
 
@@ -62,6 +62,7 @@ def gather(learn, onnx: Path, *, knows: str | None, examples: int) -> tuple[dict
         "trained": trained,
         "knows": knows or _knows(main["labels"], trained),
         "examples": _examples(valid, main["labels"], examples),
+        "dataset": _dataset_digest(learn),
         "recipe": _plain(getattr(learn, "recipe", None) or {}),
         "versions": _versions(),
     }
@@ -204,6 +205,15 @@ def _knows(labels: list[str], trained: dict) -> str:
         f"Tells apart {names}. Trained on {trained['photos']:,} photos ({trained['date']}); right on "
         f"{trained['accuracy']:.0%} of {trained['checked']:,} photos that it had not seen."
     )
+
+
+def _dataset_digest(learn) -> str | None:
+    """SHA-256 over every photo's hash, label and side: says which state of the dataset the model learnt from."""
+    catalog = getattr(learn, "catalog", None)
+    if catalog is None:
+        return None
+    lines = sorted(f"{p.sha256} {p.label} {p.split}" for p in catalog.photos())
+    return sha256_of("\n".join(lines).encode())
 
 
 def _versions() -> dict:

@@ -46,8 +46,8 @@ export class Card {
     const { info } = this.engine;
     return [
       verdict(answer),
-      barChart(answer.probabilities, "How likely each answer is"),
-      ...Object.entries(answer.targets).map(([name, target]) => targetPart(name, target)),
+      answer.unlike ? null : barChart(answer.probabilities, "How likely each answer is"),
+      ...(answer.unlike ? [] : Object.entries(answer.targets).map(([name, target]) => targetPart(name, target))),
       answer.heatmap ? this.heatToggle(answer) : null,
       info.feedback ? correctionForm(answer, info, (label) => this.engine.correct(answer.id, label, this.file)) : null,
     ].filter(Boolean);
@@ -83,6 +83,7 @@ function verdict(answer) {
   return h(
     "div.verdict.unlike", {}, h("strong", {}, "None of these"),
     h("p.note", {}, `This photo is unlike those that the model learnt from. It comes nearest to: ${nearest}.`),
+    h("details.more", {}, h("summary", {}, "What it would say all the same"), barChart(answer.probabilities, "How likely each answer would be")),
   );
 }
 
