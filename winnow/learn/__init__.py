@@ -1,4 +1,3 @@
-
 """Features, probe, loaders, training and evaluation. Importing this package loads no torch."""
 
 import os

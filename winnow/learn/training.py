@@ -156,6 +156,8 @@ def fine_tune(
     """
     start = copy.deepcopy(learn.model.state_dict())
     before, began = score(learn), time.perf_counter()
+    if epochs == 0:
+        return Outcome(before, before, "probe", 0.0)
     learn.freeze_to({"head": -1, "late": 1, "all": 0}[depth])
     try:
         learn.fit_one_cycle(epochs, slice(lr / 4, lr), wd=weight_decay, pct_start=0.2, cbs=cbs)
