@@ -14,10 +14,10 @@ from winnow.catalog import Catalog
 from winnow.clean.cleaner import ImageClassifierCleaner
 from winnow.clean.suspects import Suspect
 
-catalog = Catalog(os.environ["WINNOW_TEST_DATA"])
+catalog = Catalog(Path(os.environ["WINNOW_TEST_DATA"]).read_text())
 other = {"functional": "defective", "defective": "functional"}
 rows = [
-    Suspect(p.path, p.label, other[p.label], 0.95 - i / 100, 0.95 - i / 100, "label", "looks *different*", [])
+    Suspect(p.path, p.label, other[p.label], 0.955 - i / 100, 0.955 - i / 100, "label", "looks *different*", [])
     for i, p in enumerate(catalog.photos())
 ]
 cleaner = ImageClassifierCleaner(catalog, suspects=rows, by="test")
@@ -34,9 +34,9 @@ def sample(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def served(sample, tmp_path_factory):
-    """The folder that the served notebook opens; each test puts fresh photos there."""
-    return tmp_path_factory.mktemp("cleaner") / "data"
+def pointer(tmp_path_factory):
+    """A file that tells the one served notebook which folder to open; each test writes its own there."""
+    return tmp_path_factory.mktemp("cleaner") / "folder.txt"
 
 
 @pytest.fixture(scope="session")
@@ -52,28 +52,33 @@ def notebook(tmp_path_factory):
 
 
 @pytest.fixture
-def folder(sample, served):
-    shutil.rmtree(served, ignore_errors=True)
-    shutil.copytree(sample, served)
-    return served
+def folder(sample, pointer, tmp_path):
+    shutil.copytree(sample, tmp_path / "solar")
+    pointer.write_text(str(tmp_path / "solar"))
+    return tmp_path / "solar"
 
 
 @pytest.fixture
-def cleaner(page, voila, notebook, folder):
-    """A page with the cleaner open on a fresh copy of the sample."""
-    open_cleaner(page, voila, notebook, folder)
+def open_cleaner(voila, notebook, pointer):
+    """`open_cleaner(page)`: the served notebook with its cleaner, on this test's photos."""
+
+    def go(page):
+        page.goto(voila(notebook, env={"WINNOW_TEST_DATA": str(pointer)}))
+        page.locator(".wc-row img").first.wait_for()
+        page.get_by_role("listbox").focus()
+
+    return go
+
+
+@pytest.fixture
+def cleaner(page, folder, open_cleaner):
+    open_cleaner(page)
     return page
 
 
-def open_cleaner(page, voila, notebook, folder):
-    page.goto(voila(notebook, env={"WINNOW_TEST_DATA": str(folder)}))
-    page.locator(".wc-row img").first.wait_for()
-    page.get_by_role("listbox").focus()
-
-
 def decided(page, text):
-    """Wait until a row of the list says `text`."""
-    page.locator(".wc-row", has_text=text).first.wait_for()
+    """Wait until a row says `text` and the kernel has confirmed that it is written."""
+    page.locator(".wc-row .wc-chip:not(.wc-on-its-way)", has_text=text).first.wait_for()
 
 
 def choices(folder):
@@ -108,3 +113,124 @@ def test_choices_survive_the_menus_and_apply_moves_the_files(cleaner, folder):
     assert (folder / relabelled.replace("defective/", "functional/")).exists()
     assert (folder / ".removed" / removed).exists()
     assert not (folder / relabelled).exists() and not (folder / removed).exists()
+
+
+def test_every_choice_has_a_key_and_undo_takes_each_back(cleaner, folder):
+    page, press = cleaner, cleaner.keyboard.press
+    first = current(page)
+    press("Enter")
+    decided(page, "now functional")
+    second = current(page)
+    press("k")
+    decided(page, "kept")
+    third = current(page)
+    press("Delete")
+    decided(page, "removed")
+    press("End")
+    last = current(page)
+    press("1")
+    decided(page, "now defective")
+    assert choices(folder) == {
+        first: ("relabel", "functional"),
+        second: ("keep", None),
+        third: ("remove", None),
+        last: ("relabel", "defective"),
+    }
+    for _ in range(4):
+        press("u")
+    page.get_by_text(f"Took back: {first.split('/')[1]} now functional.").wait_for()
+    assert current(page) == first and choices(folder) == {}
+    press("u")
+    page.get_by_text("Nothing to take back.").wait_for()
+
+
+def test_keys_reach_windows_and_escape_leaves_them(cleaner):
+    page, press = cleaner, cleaner.keyboard.press
+    for key, title in (
+        ("?", "Keys"),
+        ("h", "History"),
+        ("t", "Accept suggestions above a threshold"),
+        ("l", "Choose a label"),
+    ):
+        press(key)
+        page.get_by_role("dialog", name=title).wait_for()
+        press("Escape")
+        page.get_by_role("dialog").wait_for(state="detached")
+    press("f")
+    page.locator(".wc-full img").wait_for()
+    press("Escape")
+    press("g")
+    page.locator(".wc-as-grid").wait_for()
+    assert page.evaluate("document.activeElement.getAttribute('role')") == "listbox"
+
+
+def test_several_photos_are_chosen_in_the_grid_and_decided_at_once(cleaner, folder):
+    page, press = cleaner, cleaner.keyboard.press
+    press("g")
+    for _ in range(3):
+        press("Shift+ArrowRight")
+    page.get_by_text("4 photos selected").wait_for()
+    page.get_by_role("group", name="Selected photos").get_by_role("button", name="Remove").click()
+    page.get_by_role("button", name="Apply 4").wait_for()
+    assert [choice for choice, _ in choices(folder).values()] == ["remove"] * 4
+    page.get_by_role("listbox").focus()
+    press("u")
+    page.get_by_text("Took back: 4 choices.").wait_for()
+    assert choices(folder) == {}
+
+
+def test_accept_all_shows_what_it_will_do_and_one_undo_takes_it_back(cleaner, folder):
+    page = cleaner
+    page.keyboard.press("t")
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_role("button", name="Accept 6 suggestions").wait_for()
+    assert dialog.locator("li").count() == 6
+    dialog.get_by_role("button", name="Accept 6 suggestions").click()
+    page.get_by_role("button", name="Apply 6").wait_for()
+    assert all("at least 90%" in d.why for d in Catalog(folder).pending().values())
+    page.keyboard.press("h")
+    page.locator(".wc-history tbody tr").nth(5).wait_for()
+    page.keyboard.press("Escape")
+    page.get_by_role("listbox").focus()
+    page.keyboard.press("u")
+    page.get_by_text("Took back: 6 choices.").wait_for()
+
+
+def test_two_people_see_each_others_choices_and_a_new_kernel_finds_them(
+    cleaner, new_page, open_cleaner, folder
+):
+    ann, bob = cleaner, new_page(viewport={"width": 1100, "height": 900})
+    open_cleaner(bob)
+    path = current(ann)
+    ann.keyboard.press("x")
+    decided(ann, "removed")
+    bob.get_by_text("Somebody else decided on 1 photo.").wait_for(timeout=10_000)
+    decided(bob, "removed")
+    ann.close()  # the tab and, with it, the kernel
+    bob.reload()
+    decided(bob, "removed")
+    assert choices(folder) == {path: ("remove", None)}
+
+
+def test_axe_finds_no_serious_fault_light_or_dark_wide_or_narrow(cleaner, axe):
+    page = cleaner
+    page.keyboard.press("x")
+    decided(page, "removed")
+    for light in ("true", "false"):
+        page.evaluate(f"document.body.dataset.jpThemeLight = '{light}'")
+        page.locator(f"[data-theme={'light' if light == 'true' else 'dark'}]").wait_for()
+        for key in ("", "g", "h", "t", "?", "l"):
+            press_and_check(page, axe, key)
+    page.set_viewport_size({"width": 360, "height": 780})
+    press_and_check(page, axe, "")
+    page.locator(".wc-row").first.wait_for()
+    assert page.evaluate("document.querySelector('.winnow-cleaner').scrollWidth") <= 360
+
+
+def press_and_check(page, axe, key):
+    """Press a key, wait until what it opens stands still, ask axe, and go back."""
+    if key:
+        page.keyboard.press(key)
+        page.wait_for_timeout(150)  # colours fade for 120 ms
+    assert axe(page, context=".winnow-cleaner") == []
+    page.keyboard.press("g" if key == "g" else "Escape")

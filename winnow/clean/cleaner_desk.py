@@ -106,7 +106,7 @@ class Desk:
 
     def detail(self, path: str) -> dict:
         """What the card shows beside the row: every reason, and the nearest photos with their labels."""
-        rows = self.queue.suspects.get(path, [])
+        rows = self.queue.suspicions(self.queue.place[path])
         near = next((suspect.neighbours for suspect in rows if suspect.neighbours), [])
         known = [(other, self.queue.place.get(other)) for other in near if other != path]
         neighbours = [
@@ -186,13 +186,14 @@ class Desk:
 
     def above(self, threshold: float) -> list[Choice]:
         """Choices that accept every open suggestion in the list with at least this confidence."""
-        return [choice for row in self.shown if (choice := self._acceptable(int(row), threshold))]
+        rows = self.queue.doubtful(self.shown, threshold, self.menus["kind"])
+        return [choice for row in rows if (choice := self._acceptable(int(row)))]
 
-    def _acceptable(self, row: int, threshold: float) -> Choice | None:
-        path, suspect = self.queue.paths[row], self.queue.suspect(row, self.menus["kind"])
-        if suspect is None or path in self.standing or (suspect.confidence or 0) < threshold:
+    def _acceptable(self, row: int) -> Choice | None:
+        path = self.queue.paths[row]
+        if path in self.standing:
             return None
-        wanted = remedy(suspect, self.queue.labels[row])
+        wanted = remedy(self.queue.suspect(row, self.menus["kind"]), self.queue.labels[row])
         return {"path": path, **wanted} if wanted and wanted["action"] == "relabel" else None
 
     def undo(self, *, anybody: bool = False) -> list[Decision]:
@@ -205,10 +206,14 @@ class Desk:
         strange = next((d for d in last if d.id not in self.mine and d.by != self.by), None)
         if strange and not anybody:
             raise NotYours(f"The last choice is {strange.by or 'somebody else'}'s ({strange.path}).")
-        undone = self.book.undo(1 if strange else len(last))
+        taken = last[-1:] if strange else last
+        undone = self.book.undo(len(taken))
         if self.steps and not strange:
             self.steps.pop()
-        self.load()
+        if any(decision.state == "applied" for decision in taken):
+            self.load()  # files went back
+        else:
+            self._read_choices()
         return undone
 
     def last_choices(self, n: int) -> list[Decision]:

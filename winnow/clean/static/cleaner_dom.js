@@ -73,7 +73,8 @@ export function decisionWords(decision) {
 /** A chip that says what was decided; words and a sign, never colour alone. @param {Decision|null} decision */
 export function chip(decision) {
   if (!decision) return null;
-  return make("span", { class: `wc-chip wc-${decision.kind}` }, icon(decision.kind), decisionWords(decision));
+  const style = decision.onItsWay ? " wc-on-its-way" : "";
+  return make("span", { class: `wc-chip wc-${decision.kind}${style}` }, icon(decision.kind), decisionWords(decision));
 }
 
 /**

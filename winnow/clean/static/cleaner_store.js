@@ -1,7 +1,8 @@
 // What the browser knows: rows in pages, pictures by path, and what it has asked the kernel for.
 
 /**
- * @typedef {{id: number, kind: "keep"|"relabel"|"remove", after: string|null, by: string, at: string}} Decision
+ * @typedef {{id: number, kind: "keep"|"relabel"|"remove", after: string|null, by: string, at: string,
+ *   onItsWay?: boolean}} Decision
  * @typedef {{path: string, label: string, suggested: string|null, confidence: number|null, given: number|null,
  *   score: number|null, kind: string, reason: string, split: string, decision: Decision|null}} Row
  * @typedef {"thumb"|"preview"|"full"} Size
@@ -127,7 +128,7 @@ export class Store extends EventTarget {
       const row = this.known(path);
       if (!row) continue;
       const kind = action === "relabel" && label === row.label ? "keep" : action;
-      row.decision = { id: row.decision?.id ?? 0, kind, after: label ?? null, by: "", at: "" };
+      row.decision = { id: row.decision?.id ?? 0, kind, after: label ?? null, by: "", at: "", onItsWay: true };
     }
     this.tell("rows");
   }
