@@ -106,7 +106,7 @@ def test_undo_takes_back_a_whole_selection_at_once(cleaner):
     decide(cleaner, paths(cleaner)[6], "keep")
     ask(cleaner, "decide", choices=[{"path": path, "action": "remove"} for path in chosen])
     assert len(cleaner.delete()) == 5
-    assert sorted(ask(cleaner, "undo")["paths"]) == sorted(chosen)
+    assert ask(cleaner, "undo")["decisions"] == dict.fromkeys(chosen)
     assert cleaner.delete() == [] and len(cleaner.catalog.pending()) == 1
 
 

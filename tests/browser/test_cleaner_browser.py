@@ -1,8 +1,10 @@
 """The cleaner under a real Voila in a real browser, on photos of solar cells."""
 
 import shutil
+import sys
 
 import pytest
+from servers import free_port, start, stop
 
 from winnow.catalog import Catalog
 from winnow.collect.sample import write_sample
@@ -140,6 +142,7 @@ def test_every_choice_has_a_key_and_undo_takes_each_back(cleaner, folder):
         press("u")
     page.get_by_text(f"Took back: {first.split('/')[1]} now functional.").wait_for()
     assert current(page) == first and choices(folder) == {}
+    page.locator(".wc-chip").wait_for(state="detached")
     press("u")
     page.get_by_text("Nothing to take back.").wait_for()
 
@@ -234,3 +237,35 @@ def press_and_check(page, axe, key):
         page.wait_for_timeout(150)  # colours fade for 120 ms
     assert axe(page, context=".winnow-cleaner") == []
     page.keyboard.press("g" if key == "g" else "Escape")
+
+
+@pytest.fixture
+def lab(notebook, folder, pointer, tmp_path):
+    """The address of the notebook in a real JupyterLab that keeps its settings in this test's folder."""
+    work, port = tmp_path / "work", free_port()
+    work.mkdir()
+    shutil.copy(notebook, work)
+    url = f"http://127.0.0.1:{port}/"
+    command = [
+        *(sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", f"--port={port}"),
+        *("--ServerApp.ip=127.0.0.1", "--IdentityProvider.token=", f"--ServerApp.root_dir={work}"),
+    ]
+    names = ("JUPYTER_CONFIG_DIR", "JUPYTERLAB_WORKSPACES_DIR", "JUPYTERLAB_SETTINGS_DIR", "JUPYTER_DATA_DIR")
+    env = {name: str(tmp_path / name.lower()) for name in names}
+    process, _ = start(command, url, "api", work, env | {"WINNOW_TEST_DATA": str(pointer)})
+    yield f"{url}lab/tree/{notebook.name}"
+    stop(process)
+
+
+def test_keys_decide_in_jupyterlab_and_leave_its_cells_alone(page, lab, folder):
+    page.goto(lab)
+    page.locator(".jp-Cell .cm-content").first.click()
+    page.keyboard.press("Shift+Enter")
+    page.locator(".wc-row img").first.wait_for()
+    cells = page.locator(".jp-Cell").count()
+    page.get_by_role("listbox").focus()
+    for key in "xkdda":  # in JupyterLab's command mode: cut, up, delete, insert above
+        page.keyboard.press(key)
+    page.get_by_role("button", name="Apply 3").wait_for()
+    assert page.locator(".jp-Cell").count() == cells
+    assert sorted(kind for kind, _ in choices(folder).values()) == ["keep", "relabel", "remove"]

@@ -138,18 +138,19 @@ class ImageClassifierCleaner(anywidget.AnyWidget):
             yield
         finally:
             if self.desk.queue is not before:
-                self._show_list()
+                self._show_list(stay=True)
             self.progress = self.desk.progress()
             self._estimator.poke()
 
-    def _show_list(self) -> None:
-        """Tell the window that positions mean something else now."""
+    def _show_list(self, *, stay: bool = False) -> None:
+        """Tell the window that positions mean something else now; `stay` keeps the photo that one looks at."""
         queue = self.desk.queue
         self.classes, self.kinds, self.counts = self.desk.classes, queue.kinds, queue.counts("label")
         sides = queue.counts("split")
         self.splits = [side for side in ("train", "valid", "test", "none") if side in sides]
         self.sorry = "" if len(queue) else _nothing(self.catalog)
-        self.view = {"version": self.view["version"] + 1, "total": len(self.desk.shown)}
+        version, first = self.view["version"] + 1, self.desk.next_open(-1)
+        self.view = {"version": version, "total": len(self.desk.shown), "first": max(first, 0), "stay": stay}
         self.progress = self.desk.progress()
 
     def _choose(self, _: Any) -> None:
@@ -198,7 +199,7 @@ class ImageClassifierCleaner(anywidget.AnyWidget):
             self._found[target] = found
             if target == self.target:
                 self.desk.load(found)
-                self._show_list()
+                self._show_list(stay=bool(self.desk.mine))
         self._estimator.poke()
 
     def _say_busy(self, text: str) -> None:

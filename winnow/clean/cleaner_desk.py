@@ -136,9 +136,9 @@ class Desk:
         """The given label."""
         return self.queue.labels[self.queue.place[path]]
 
-    def position(self, decision: Decision) -> int | None:
-        """Where in the list the photo of a choice is now."""
-        row = self.queue.place.get(decision.path)
+    def position(self, path: str) -> int | None:
+        """Where in the list a photo is now."""
+        row = self.queue.place.get(path)
         found = np.flatnonzero(self.shown == row) if row is not None else ()
         return int(found[0]) if len(found) else None
 

@@ -74,8 +74,12 @@ def _undo(cleaner: Cleaner, message: dict) -> Iterator[Reply]:
         yield {"type": "undo-asks", "text": f"{error} Press U again to take it back."}, []
         return
     text = f"Took back: {_choice_words(undone)}." if undone else "Nothing to take back."
-    position = cleaner.desk.position(undone[0]) if undone else None
-    yield {"type": "undone", "text": text, "paths": [d.path for d in undone], "position": position}, []
+    position = cleaner.desk.position(undone[0].path) if undone else None
+    choices = [{"path": decision.path} for decision in undone]
+    yield (
+        {"type": "undone", "text": text, "position": position, **_decisions(cleaner, choices), "saved": 0},
+        [],
+    )
 
 
 def _choice_words(decisions: list) -> str:
@@ -117,6 +121,11 @@ def _next(cleaner: Cleaner, message: dict) -> Iterator[Reply]:
     yield {"type": "go", "position": cleaner.desk.next_open(message["position"], message.get("step", 1))}, []
 
 
+def _find(cleaner: Cleaner, message: dict) -> Iterator[Reply]:
+    position = cleaner.desk.position(message["path"])
+    yield {"type": "go", "position": cleaner.view["first"] if position is None else position}, []
+
+
 def _poll(cleaner: Cleaner, _: dict) -> Iterator[Reply]:
     with cleaner.list_may_change():
         changed = cleaner.desk.refresh()
@@ -137,6 +146,7 @@ HANDLERS: dict[str, Callable[[Any, dict], Iterator[Reply]]] = {
     "above": _above,
     "accept": _accept,
     "next": _next,
+    "find": _find,
     "poll": _poll,
 }
 

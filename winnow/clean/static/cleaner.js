@@ -124,6 +124,8 @@ class Cleaner {
       ["change:mode", () => this.drawMode()],
     ];
     for (const [names, hear] of this.traits) names.split(" ").forEach((name) => model.on(name, hear));
+    // JupyterLab looks for this mark on the focused element itself; without it X would also cut the cell
+    this.root.addEventListener("focusin", ({ target }) => target.setAttribute("data-lm-suppress-shortcuts", "true"));
     this.root.addEventListener("keydown", (event) => this.press(event));
     this.unfollow = followTheme(this.root);
     this.timer = setInterval(() => {
@@ -186,9 +188,12 @@ class Cleaner {
     this.applyButton.disabled = !waiting;
   }
 
-  /** A new list: stay with the photo that one was looking at, if it is still there. */
+  /** A new list: its first open photo, or the photo that one was looking at if the list only changed its order. */
   showView() {
-    this.list.cursor = Math.min(this.list.cursor, Math.max(0, this.store.total - 1));
+    const { stay, first } = this.model.get("view");
+    const path = this.card.path;
+    this.list.cursor = Math.min(stay && path ? this.list.cursor : first ?? 0, Math.max(0, this.store.total - 1));
+    if (stay && path) this.store.send({ type: "find", path });
     this.list.redraw();
     this.list.reveal();
     this.showCard();
@@ -239,7 +244,7 @@ class Cleaner {
   }
 
   afterUndo(detail) {
-    this.say(detail.text);
+    this.afterAnswer(detail);
     if (detail.position !== null) this.moveTo(detail.position);
   }
 
@@ -427,7 +432,7 @@ function fill(select, options, value) {
 
 /** anywidget's entry. */
 function render({ model, el }) {
-  const root = make("section", { class: "winnow-cleaner", "aria-label": "Label cleaner", "data-lm-suppress-shortcuts": "true" });
+  const root = make("section", { class: "winnow-cleaner", "aria-label": "Label cleaner" });
   el.append(root);
   const cleaner = new Cleaner(model, root);
   return () => cleaner.close();

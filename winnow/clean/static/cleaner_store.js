@@ -141,7 +141,7 @@ export class Store extends EventTarget {
 
   /** @param {any} message @param {DataView[]} buffers */
   hear(message, buffers) {
-    const heard = { rows: this.takeRows, pictures: this.takePictures, decided: this.takeDecided }[message.type];
+    const heard = { rows: this.takeRows, pictures: this.takePictures, decided: this.takeDecided, undone: this.takeDecided }[message.type];
     if (heard) heard.call(this, message, buffers);
     this.tell(message.type, message);
   }
