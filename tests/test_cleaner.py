@@ -162,3 +162,121 @@ def test_an_empty_folder_says_what_to_do(tmp_path):
 def test_the_scripts_join_to_one_module_without_imports():
     text = join_scripts(["cleaner_dom.js", "cleaner_store.js", "cleaner.js"])
     assert "import {" not in text and text.count("export ") == 1 and "export default" in text
+
+
+def test_undo_asks_before_it_takes_back_what_somebody_else_chose(cleaner):
+    mine, theirs = paths(cleaner)[:2]
+    decide(cleaner, mine, "remove")
+    Catalog(cleaner.catalog.folder).remove(theirs, by="bob")
+    reply = ask(cleaner, "undo")
+    assert reply["type"] == "undo-asks" and "bob's" in reply["text"]
+    assert len(cleaner.catalog.pending()) == 2
+    assert ask(cleaner, "undo", anybody=True)["decisions"] == {theirs: None}
+    assert ask(cleaner, "undo")["decisions"] == {mine: None}
+
+
+def test_the_list_follows_files_that_another_process_moved(cleaner):
+    path = next(p for p in paths(cleaner) if p.startswith("functional/"))
+    other, version = Catalog(cleaner.catalog.folder), cleaner.view["version"]
+    other.relabel(path, "defective", by="bob")
+    other.apply()
+    ask(cleaner, "poll")
+    assert cleaner.view["version"] > version
+    assert path.replace("functional/", "defective/") in paths(cleaner) and path not in paths(cleaner)
+
+
+def test_a_refused_choice_says_why_and_loses_no_other(cleaner):
+    first, second = paths(cleaner)[:2]
+    choices = [{"path": first, "action": "remove"}, {"path": second, "action": "relabel", "label": "purple"}]
+    reply = ask(cleaner, "decide", choices=choices)
+    assert reply["type"] == "refused" and "purple" in reply["text"]
+    assert reply["decisions"][first]["kind"] == "remove" and reply["decisions"][second] is None
+    assert list(cleaner.catalog.pending()) == [first]
+    ask(cleaner, "undo")
+    assert cleaner.catalog.pending() == {}
+
+
+def test_a_photo_that_cannot_be_opened_is_a_row_with_a_sentence(catalog):
+    (catalog.folder / "functional" / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n broken")
+    catalog.sync()
+    cleaner = ImageClassifierCleaner(catalog, suspects=suspects_for(catalog))
+    row = cleaner.desk.rows(0, 1)[0]
+    assert row["path"] == "functional/broken.png" and row["kind"] == "unreadable" and len(row["fault"]) > 20
+    assert row["accept"] == {"action": "remove"} and "unreadable" in cleaner.kinds
+    decide(cleaner, row["path"], "remove")
+    assert ask(cleaner, "apply")["type"] == "applied"
+    assert not (catalog.folder / "functional" / "broken.png").exists()
+    cleaner.close()
+
+
+def test_a_photo_with_two_suspicions_has_one_row_and_the_kind_menu_chooses(catalog):
+    rows = suspects_for(catalog)
+    path = rows[5].path
+    copy = Suspect(path, rows[5].label, rows[5].label, 0.3, 0.0, "duplicate", "a copy of another", [])
+    cleaner = ImageClassifierCleaner(catalog, suspects=[*rows, copy])
+    assert cleaner.view["total"] == 12
+    assert len(ask(cleaner, "detail", path=path)["reasons"]) == 2
+    cleaner.kind = "duplicate"
+    assert paths(cleaner) == [path]
+    assert cleaner.desk.rows(0, 1)[0]["accept"] == {"action": "remove"}
+    cleaner.close()
+
+
+def test_a_further_target_is_cleaned_in_its_own_book(catalog):
+    folders = ImageClassifierCleaner(catalog, suspects=[], by="ann")
+    types = ImageClassifierCleaner(catalog, suspects=[], target="type", by="ann")
+    decide(folders, paths(folders)[0], "remove")
+    assert types.classes == ["mono", "poly"] and types.progress["looked"] == 0
+    path = next(p for p in paths(types) if types.desk.label_of(p) == "mono")
+    assert "class folders" in decide(types, path, "remove")["text"]
+    decide(types, path, "relabel", label="poly")
+    assert types.change() == [(paths(types).index(path), "poly")]
+    assert catalog.photo(path).targets["type"] == "mono"
+    again = ImageClassifierCleaner(Catalog(catalog.folder), suspects=[], target="type", by="ann")
+    assert len(again.change()) == 1
+    ask(again, "apply")
+    assert catalog.photo(path).targets["type"] == "poly" and again.change() == []
+    ask(again, "undo")
+    assert catalog.photo(path).targets["type"] == "mono"
+    assert [d.kind for d in catalog.pending().values()] == ["remove"]
+    for cleaner in (folders, types, again):
+        cleaner.close()
+
+
+def test_the_target_menu_changes_labels_choices_and_ranking(cleaner):
+    decide(cleaner, paths(cleaner)[0], "remove")
+    cleaner.label = "functional"
+    cleaner.target = "type"
+    assert cleaner.classes == ["mono", "poly"] and cleaner.label == "" and cleaner.delete() == []
+    wait_for(lambda: cleaner.desk.rows(0, 1)[0]["score"] is not None)
+    cleaner.target = ""
+    assert len(cleaner.delete()) == 1 and cleaner.desk.rows(0, 1)[0]["score"] is not None
+
+
+def test_the_list_opens_unranked_and_is_ranked_in_the_background(catalog):
+    cleaner = ImageClassifierCleaner(catalog)
+    assert cleaner.view["total"] == 12 and cleaner.desk.rows(0, 1)[0]["score"] is None
+    wait_for(lambda: cleaner.desk.rows(0, 1)[0]["score"] is not None and cleaner.estimate)
+    scores = [row["score"] for row in cleaner.desk.rows(0, 12)]
+    assert scores == sorted(scores, reverse=True) and cleaner.busy == ""
+    decide(cleaner, paths(cleaner)[0], "remove")
+    wait_for(lambda: "1 found" in cleaner.estimate["wrong"])
+    cleaner.close()
+
+
+def test_what_cannot_be_ranked_stays_usable(catalog):
+    for path in (catalog.folder / "defective").iterdir():
+        path.unlink()
+    catalog.sync()
+    cleaner = ImageClassifierCleaner(catalog)
+    wait_for(lambda: cleaner.busy.startswith("Not ranked"))
+    decide(cleaner, paths(cleaner)[0], "keep")
+    assert len(catalog.pending()) == 1
+    cleaner.close()
+
+
+def wait_for(condition, seconds=60):
+    limit = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < limit, "it never came"
+        time.sleep(0.02)
