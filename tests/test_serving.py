@@ -6,12 +6,15 @@ import itertools
 import json
 import re
 import shutil
+import signal
+import sys
 import time
 import uuid
 from pathlib import Path
 
 import httpx
 import nbformat
+import psutil
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 from servers import start_winnow, stop
@@ -269,10 +272,11 @@ def test_who_finds_no_place_stands_in_line_and_comes_in_before_a_newcomer(start)
     assert first.open().status_code == second.open().status_code == 200
     busy = third.open()
     assert busy.status_code == 503 and "you are next" in busy.text
-    assert 'http-equiv="refresh"' in busy.text and busy.headers["retry-after"] == "5"
+    assert busy.headers["retry-after"] == "5" and third.http.get("line").json()["position"] == 1
     assert "number 2 in line" in fourth.open().text
     first.close()
     assert fourth.open().status_code == 503, "the place is the third's"
+    assert third.http.get("line").json()["position"] == 0, "asking alone gives the place to nobody"
     assert third.open().status_code == 200
     second.close()
     assert fourth.open().status_code == 200
@@ -447,3 +451,45 @@ def test_an_allowance_recovers_with_time():
 def test_as_many_visitors_as_fit_the_memory_and_at_least_one():
     assert fitting_visitors(total_mb=2048) >= 15
     assert fitting_visitors(total_mb=100) == 1
+
+
+def kernels_of(process) -> list[psutil.Process]:
+    """Forked kernels and ones that were started whole."""
+    found = psutil.Process(process.pid).children(recursive=True)
+    names = {child.pid: " ".join(child.cmdline()) for child in found}
+    mothers = {
+        child.pid
+        for child in found
+        if child.ppid() == process.pid and "winnow.share.forking" in names[child.pid]
+    }
+    return [child for child in found if child.pid not in mothers and child.status() != psutil.STATUS_ZOMBIE]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="kernels are forked on Linux only")
+def test_a_killed_mother_costs_open_pages_but_never_the_next_visitor(tmp_path):
+    process, url = start_winnow(write_app(tmp_path), "--max-visitors=5")
+    try:
+        Browser(url).open()
+        mother = next(c for c in psutil.Process(process.pid).children() if "forking" in " ".join(c.cmdline()))
+        assert {kernel.ppid() for kernel in kernels_of(process)} == {mother.pid}
+        mother.kill()
+        assert wait_for_visitors(url, 0) == 0
+        visitor = Browser(url)
+        assert "kernelId" in visitor.open().text
+        with visitor.socket() as socket:
+            socket.send(json.dumps(message("kernel_info_request", {})))
+            assert "kernel_info_reply" in listen(socket)
+    finally:
+        stop(process)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL, signal.SIGINT])
+def test_no_kernel_outlives_the_server(tmp_path, number):
+    process, url = start_winnow(write_app(tmp_path))
+    Browser(url).open()
+    kernels = kernels_of(process)
+    assert kernels
+    process.send_signal(number)
+    process.wait(20)
+    gone, alive = psutil.wait_procs(kernels, timeout=10)
+    assert not alive and gone

@@ -21,6 +21,10 @@ from winnow.share.visitors import Allowance
 
 STATIC = Path(__file__).parent / "static"
 COOKIE = "winnow-visitor"
+WAIT = (
+    "All places are taken right now. Leave this page open: it opens the app as soon as it is your turn, most "
+    "often within a minute or two."
+)
 
 
 class Visitors:
@@ -118,15 +122,7 @@ class AppPage(Visitors, JupyterHandler):
     def ask_to_wait(self, position: int) -> None:
         self.set_status(503)
         self.set_header("Retry-After", "5")
-        said = "You are next" if position == 1 else f"You are number {position} in line"
-        self.finish(
-            page(
-                f"Busy: {said[0].lower()}{said[1:]}",
-                "All places are taken right now. Leave this page open: it opens the app as soon as it is "
-                "your turn, most often within a minute or two.",
-                refresh=5,
-            )
-        )
+        self.finish(page(in_words(position), WAIT, refresh=5))
 
     async def send(self, task: asyncio.Task, pieces: list[str], kernel_id: str) -> None:
         """Write what is rendered already, then the rest as it comes."""
@@ -145,6 +141,27 @@ class AppPage(Visitors, JupyterHandler):
             self.log.exception("The app's page could not be rendered")
             await self.kernel_manager.leave(kernel_id, "its page could not be rendered")
             self.write("<p role=alert>The app stopped while it started. Please reload the page.</p>")
+
+
+class Line(Visitors, web.RequestHandler):
+    """The waiting page asks here where its visitor stands; only one that it let in line gets an answer."""
+
+    def initialize(self, kernels: Any) -> None:
+        self.kernels = kernels
+
+    def get(self) -> None:
+        visitor = self.visitor()
+        if visitor not in self.kernels.door.line:
+            position = 0  # nobody in line: the page asks for the app, and stands in line again
+        else:
+            position = self.kernels.door.ask(visitor, self.kernels.taken, enter=False)
+        self.set_header("Cache-Control", "no-store")
+        self.write({"position": position, "title": in_words(position) if position else ""})
+
+
+def in_words(position: int) -> str:
+    """The waiting page's heading."""
+    return "Busy: you are next" if position == 1 else f"Busy: you are number {position} in line"
 
 
 class Health(web.RequestHandler):
@@ -231,10 +248,9 @@ def _header_and_content(message: bytes | dict[str, Any] | str) -> tuple[dict, di
 
 
 def page(title: str, text: str, *, refresh: int = 0) -> str:
-    """A small page of one sentence (busy.html); `refresh`: seconds after which the browser asks again."""
+    """A small page of one sentence (busy.html); `refresh`: seconds between its questions to `Line`."""
     template = (STATIC / "busy.html").read_text(encoding="utf-8")
-    again = f'<meta http-equiv="refresh" content="{refresh}">' if refresh else ""
-    return template.replace("{title}", title).replace("{text}", text).replace("{refresh}", again)
+    return template.replace("{title}", title).replace("{text}", text).replace("{refresh}", str(refresh))
 
 
 def addresses(base_url: str, kernels: Any, notebook: str) -> list[tuple]:
@@ -242,6 +258,7 @@ def addresses(base_url: str, kernels: Any, notebook: str) -> list[tuple]:
     kernel_id = r"(?P<kernel_id>\w+-\w+-\w+-\w+-\w+)"
     return [
         (url_path_join(base_url, "/health"), Health, {"kernels": kernels, "notebook": notebook}),
+        (url_path_join(base_url, "/line"), Line, {"kernels": kernels}),
         (url_path_join(base_url, f"/api/kernels/{kernel_id}"), OwnKernel),
         (url_path_join(base_url, f"/api/kernels/{kernel_id}/channels"), OwnSocket),
         (url_path_join(base_url, f"/voila/api/shutdown/{kernel_id}"), OwnKernel),

@@ -22,6 +22,7 @@ from traitlets.config import Config
 from voila.app import Voila
 from voila.utils import get_voila_labextensions_path
 
+from winnow.share.forking import Mother, install
 from winnow.share.handlers import (
     STATIC,
     ExtensionFile,
@@ -31,7 +32,7 @@ from winnow.share.handlers import (
     ThemeFile,
     addresses,
 )
-from winnow.share.kernels import VisitorKernels, fitting_visitors, memory_of_this_machine
+from winnow.share.kernels import QUIET, VisitorKernels, fitting_visitors, memory_of_this_machine
 
 LOCAL = ("127.0.0.1", "localhost", "::1")
 PORT = 8866
@@ -88,7 +89,7 @@ def serve(
         log_level=getattr(logging, log_level.upper()),
     )
     app.initialize([])
-    logging.getLogger("tornado.access").setLevel(logging.ERROR)  # robots ask for anything
+    logging.getLogger("tornado.access").setLevel(logging.CRITICAL)  # robots ask for anything
     app.log.addFilter(lambda record: "is not trusted" not in record.getMessage())  # its outputs aren't shown
     app.start()
 
@@ -156,6 +157,10 @@ class AppServer(Voila):
         self.template_paths.insert(0, str(STATIC))
 
     def init_settings(self) -> dict:
+        self.mother = None
+        if sys.platform == "linux":  # fork without exec is safe there, and nowhere as cheap
+            self.mother = Mother(self.connection_dir, env=QUIET)
+            install(self.mother)
         settings = super().init_settings()
         settings["websocket_max_message_size"] = 16 * MEGABYTE  # the app sends photos in smaller pieces
         settings["websocket_ping_interval"] = 20
@@ -209,4 +214,6 @@ class AppServer(Voila):
 
     def stop(self) -> None:
         run_sync(self.kernel_manager.shutdown_all)(now=True)
+        if self.mother:
+            self.mother.stop()
         super().stop()

@@ -26,17 +26,21 @@ class Door:
     """
 
     places: int
-    patience: float = 20.0
+    patience: float = 30.0
     now: Callable[[], float] = time.monotonic
     line: dict[str, float] = field(default_factory=dict)  # visitor → last asked, in order of arrival
 
-    def ask(self, visitor: str, taken: int) -> int:
-        """0 when the visitor may come in, else the position in line, from 1. `taken`: places in use."""
+    def ask(self, visitor: str, taken: int, *, enter: bool = True) -> int:
+        """0 when the visitor may come in, else the position in line, from 1. `taken`: places in use.
+
+        `enter=False` only asks: the visitor keeps the position, even at the head.
+        """
         self._forget_the_gone()
         self.line[visitor] = self.now()
         position = list(self.line).index(visitor)
         if position < self.places - taken:
-            del self.line[visitor]
+            if enter:
+                del self.line[visitor]
             return 0
         return position + 1
 
