@@ -32,7 +32,7 @@ CSP = {
     "base-uri": "'none'",
     "form-action": "'none'",
 }
-COLOURS = ("#0f766e", "#ffffff")  # of the icon: ground, mark
+COLOURS = ("#1b6b4a", "#ffffff")  # of the icon: ground, mark
 NOTICE = f"""ONNX Runtime Web {VERSION} (ort.mjs, runtime.bin): Copyright (c) Microsoft Corporation, MIT License.
 Winnow (the other scripts): Apache License 2.0.
 """

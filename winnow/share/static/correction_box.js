@@ -23,7 +23,8 @@ export class CorrectionBox {
 
   async fill() {
     const store = await this.store;
-    if (store) for (const row of await ask(store, "readonly", (s) => s.getAll())) this.kept.set(row.sha256, row);
+    const rows = store ? await ask(store, "readonly", (s) => s.getAll()).catch(() => []) : [];
+    for (const row of rows) this.kept.set(row.sha256, row);
   }
 
   /** @param {Blob} photo @param {string} label @param {import("./engine.js").Answer} answer */
@@ -39,8 +40,20 @@ export class CorrectionBox {
     this.kept.set(sha256, row);
     const store = await this.store;
     const stored = store && (await ask(store, "readwrite", (s) => s.put(row)).then(() => true, () => false));
-    const until = stored ? "in this browser" : "until this page is closed (storage is switched off)";
-    return { kept: true, message: `Thank you. The correction is kept ${until}: save the corrections and send the file to the owner.` };
+    const until = stored ? "in this browser" : "until this page is closed (this browser's storage is switched off)";
+    return { kept: true, message: `Thank you. The correction is kept ${until}: save it below, and send the file to the owner.` };
+  }
+
+  async count() {
+    await this.filled;
+    return this.kept.size;
+  }
+
+  /** Forget all, once they are with the owner. */
+  async clear() {
+    this.kept.clear();
+    const store = await this.store;
+    if (store) await ask(store, "readwrite", (s) => s.clear());
   }
 
   /** Every correction as a zip. */
@@ -75,7 +88,7 @@ async function hexDigest(/** @type {Uint8Array} */ data) {
 }
 
 /** The database of one model's corrections. */
-function openStore(digest) {
+async function openStore(digest) {
   return new Promise((resolve, reject) => {
     const opening = indexedDB.open(`winnow-corrections-${digest.slice(0, 12)}`, 1);
     opening.onupgradeneeded = () => opening.result.createObjectStore("corrections", { keyPath: "sha256" });

@@ -33,18 +33,16 @@ const SIMD_PROBE = Uint8Array.of(
 export class BrowserEngine {
   /**
    * @param {Site} site
-   * @param {{onprogress?: (share: number) => void, worker?: () => Worker}} [options]
+   * @param {{onprogress?: (share: number) => void, oncorrections?: (count: number) => void, worker?: () => Worker}} [options]
    */
-  constructor(site, { onprogress = () => {}, worker = startWorker } = {}) {
-    this.site = site;
-    this.info = site.info;
-    this.onprogress = onprogress;
-    this.startWorker = worker;
+  constructor(site, { onprogress = () => {}, oncorrections = () => {}, worker = startWorker } = {}) {
+    Object.assign(this, { site, info: site.info, onprogress, oncorrections, startWorker: worker });
     this.box = new CorrectionBox(site.facts.digest);
     this.answers = new Map();
     this.calls = new Map();
     this.next = 0;
     this.open();
+    this.box.count().then((count) => this.oncorrections(count));
   }
 
   /** Start a worker and let it load the model; `ready` settles when it can answer. */
@@ -125,7 +123,9 @@ export class BrowserEngine {
 
   /** Keep a correction in this browser, to be handed over as a zip. */
   async correct(id, label, photo) {
-    return this.box.add(photo, label, this.answers.get(id));
+    const done = await this.box.add(photo, label, this.answers.get(id));
+    this.oncorrections(await this.box.count());
+    return done;
   }
 
   corrections() {

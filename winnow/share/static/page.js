@@ -3,25 +3,19 @@
  */
 import { BrowserEngine, whatIsMissing } from "./engine_browser.js";
 import { createApp } from "./photo_app.js";
+import { download } from "./dom.js";
 
-const state = document.getElementById("state");
-const loading = document.getElementById("loading");
+const at = (id) => document.getElementById(id);
 
-const say = (sentence) => { state.textContent = sentence; };
-
-/** Show how much of the model is here, and when it can answer. */
-function watch(/** @type {BrowserEngine} */ engine) {
-  engine.onprogress = (share) => { loading.value = share; };
-  return engine.ready.then(
-    () => { loading.hidden = true; say("Ready. Photos stay on this device."); },
-    (error) => { loading.hidden = true; say(error.message); },
-  );
+function say(sentence, { still = false } = {}) {
+  at("state").textContent = sentence;
+  at("loading").hidden = still;
 }
 
-/** Keep the page for visits without a network; a browser that can't says so. */
+/** Keep the page for visits without a network; tells whether this browser can. */
 async function keep() {
-  if (!("serviceWorker" in navigator)) return false;
   try {
+    await caches.open("winnow-files");
     await navigator.serviceWorker.register("./sw.js");
     await navigator.serviceWorker.ready;
     return true;
@@ -30,19 +24,36 @@ async function keep() {
   }
 }
 
-async function start() {
-  const missing = whatIsMissing();
-  if (missing) {
-    loading.hidden = true;
-    return say(missing);
-  }
-  const site = await (await fetch("./model.json")).json();
-  const engine = new BrowserEngine(site);
-  const ready = watch(engine);
-  createApp(document.getElementById("app"), engine, site.options);
-  await ready;
-  const kept = await keep();
-  say(kept ? "Ready, also without a network. Photos stay on this device." : "Ready. Photos stay on this device; this browser doesn't keep the page for use without a network.");
+/** Corrections wait here until they are saved as a file. */
+function showCorrections(/** @type {BrowserEngine} */ engine, count) {
+  at("corrections").hidden = !count;
+  at("corrections-count").textContent = count === 1 ? "1 correction is waiting here." : `${count} corrections are waiting here.`;
+  at("save").onclick = async () => {
+    download(await engine.corrections(), "corrections.zip");
+    at("forget").hidden = false;
+  };
+  at("forget").onclick = async () => {
+    await engine.box.clear();
+    at("forget").hidden = true;
+    showCorrections(engine, 0);
+  };
 }
 
-start().catch((error) => say(`The page can't start (${error.message}): load it again.`));
+async function start() {
+  const missing = whatIsMissing();
+  if (missing) return say(missing, { still: true });
+  const response = await fetch("./model.json");
+  if (!response.ok) throw new Error(`model.json is missing on this host, ${response.status}`);
+  const site = await response.json();
+  const engine = new BrowserEngine(site, {
+    onprogress: (share) => { at("loading").value = share; },
+    oncorrections: (count) => showCorrections(engine, count),
+  });
+  createApp(at("app"), engine, site.options);
+  await engine.ready;
+  say("Ready.", { still: true });
+  const kept = await keep();
+  say(kept ? "Ready, also without a network." : "Ready. This browser doesn't keep the page for use without a network.", { still: true });
+}
+
+start().catch((error) => say(`The page can't start: ${error.message}`, { still: true }));
