@@ -5,6 +5,8 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from replica.engines import Engines
+from replica.server import Replica
 from rich.console import Console
 
 from winnow.catalog import Catalog
@@ -50,7 +52,7 @@ def test_a_folder_of_ones_own_is_built_in_place(tmp_path):
 
 
 def test_a_missing_folder_stops_the_notebook_with_one_sentence(tmp_path):
-    with pytest.raises(NotebookFailed, match="There is no folder .*: set FOLDER"):
+    with pytest.raises(NotebookFailed, match=r"There is no folder .*: set FOLDER"):
         build(tmp_path, SOURCE="folder", FOLDER=str(tmp_path / "none"))
 
 
@@ -63,3 +65,55 @@ def test_an_empty_class_folder_is_named_and_nothing_is_touched(tmp_path):
     with pytest.raises(NotebookFailed, match="Class 'empty' has no image"):
         build(tmp_path, SOURCE="folder", FOLDER=str(folder))
     assert len(list((folder / "full").iterdir())) == 4 and (folder / "empty").is_dir()
+
+
+@pytest.fixture
+def engines_and_web():
+    """Engines whose pictures lie on a web with faults: a third of what is found is no photo."""
+    faults = ("photo", "photo", "rotated", "404", "html", "photo", "once503", "truncated", "placeholder")
+    with Replica(6) as web:
+
+        def address(query, number):
+            return web.url(number + 1000 * len(query), faults[number % len(faults)])
+
+        with Engines(address, each=36) as engines:
+            yield engines, web
+
+
+def test_a_search_is_built_with_every_address_accounted_for(tmp_path, engines_and_web):
+    engines, web = engines_and_web
+    catalog, run, shown = build(
+        tmp_path,
+        SOURCE="search",
+        CLASSES=["bear", "teddy bear"],
+        PER_CLASS=30,
+        SEARCH=engines.options,
+        DOWNLOAD={"allow_hosts": ["127.0.0.1"], "backoff": 0.05},
+    )
+    assert set(run.metrics["classes"]) == {"bear", "teddy bear"}
+    assert all(count >= 15 for count in run.metrics["classes"].values())
+    assert run.metrics["images"] + sum(run.metrics["rejected"].values()) == 60
+    assert run.metrics["rejected"]["not found"] == 6 and run.metrics["rejected"]["not an image"] == 6
+    assert {photo.origin["engine"] for photo in catalog.photos()} == {"duckduckgo"}
+    assert "bear photo" in (catalog.folder / "DATASET.md").read_text()
+    assert "why not the rest" in shown
+    asked = web.requests.total()
+    build(
+        tmp_path, SOURCE="search", CLASSES=["bear", "teddy bear"], PER_CLASS=30, SEARCH=engines.options,
+        DOWNLOAD={"allow_hosts": ["127.0.0.1"]},
+    )  # fmt: skip
+    assert web.requests.total() == asked  # run again, it fetches nothing twice
+
+
+@pytest.mark.parametrize(
+    "mode, sentence",
+    [("blocked", "Blocked: No picture for"), ("offline", "Offline: No picture for .* no source")],
+)
+def test_a_search_that_fails_stops_with_a_sentence_that_says_which_way(
+    tmp_path, engines_and_web, mode, sentence
+):
+    engines, _ = engines_and_web
+    engines.mode.update(dict.fromkeys(engines.mode, mode))
+    options = {**engines.options, **({"proxy": "http://127.0.0.1:9"} if mode == "offline" else {})}
+    with pytest.raises(NotebookFailed, match=sentence):
+        build(tmp_path, SOURCE="search", CLASSES=["bear"], SEARCH=options)
