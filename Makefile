@@ -50,7 +50,7 @@ lock: | .venv/bin/python
 	$(BIN)/python -m pip install --quiet uv
 	$(LOCK) pyproject.toml --all-extras -o requirements-dev.txt
 	$(LOCK) pyproject.toml --extra train -c requirements-dev.txt -o requirements.txt
-	$(LOCK) pyproject.toml -c requirements-dev.txt -o binder/requirements.txt
+	$(LOCK) pyproject.toml --extra binder -c requirements-dev.txt -o binder/requirements.txt
 
 clean:
 	rm -rf .venv .pytest_cache .ruff_cache .hypothesis

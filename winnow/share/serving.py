@@ -163,7 +163,7 @@ class AppServer(Voila):
             install(self.mother)
         settings = super().init_settings()
         settings["websocket_max_message_size"] = 16 * MEGABYTE  # the app sends photos in smaller pieces
-        settings["websocket_ping_interval"] = 20
+        settings["ws_ping_interval"] = settings["ws_ping_timeout"] = 20_000  # milliseconds
         settings["default_handler_class"] = Nothing
         return settings
 
