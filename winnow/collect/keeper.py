@@ -31,7 +31,7 @@ class Keeper:
             url = photo.origin.get("url", "")
             paths[url] = photo.path
             self._known[photo.origin.get("original_sha256", photo.sha256), photo.label] = url
-        refused = {rejection.source: rejection.reason for rejection in self._catalog.rejections()}
+        refused = {(entry.source, entry.label): entry.reason for entry in self._catalog.rejections()}
         if not paths and not refused:
             return
         for state in ("fetched", "waiting"):
@@ -41,12 +41,12 @@ class Keeper:
                 for job in jobs:
                     self._settle(job, paths, refused)
 
-    def _settle(self, job: Job, paths: dict[str, str], refused: dict[str, str]) -> None:
-        url = job.found.url
+    def _settle(self, job: Job, paths: dict[str, str], refused: dict[tuple, str]) -> None:
+        url, label = job.found.url, job.found.label
         if url in paths:
             self._ledger.image(job, paths[url])
-        elif url in refused and job.reason is None:  # with a reason, it waits for another try
-            self._ledger.rejected(job, refused[url])
+        elif (url, label) in refused and job.reason is None:  # with a reason, it waits for another try
+            self._ledger.rejected(job, refused[url, label])
 
     def seen_before(self, job: Job) -> str:
         """Why these bytes aren't wanted: a placeholder, or a picture that is there already; empty if they are new.
