@@ -47,7 +47,8 @@ def test_all_views_together_beat_the_probe_alone():
         found = score_labels(features, labels, n_classes=CLASSES)
         own = found.views["probe"][np.arange(len(labels)), labels]
         gains.append(average_precision(found.suspicion, bad) / average_precision(-own, bad))
-    assert np.mean(gains) > 1.05
+    assert np.mean(gains) > 1.03
+    assert min(gains) > 1
 
 
 def test_the_suggestion_is_the_true_class():
@@ -190,10 +191,18 @@ def test_a_further_target_can_be_cleaned(cells):
         find_suspects(catalog, target="age")
 
 
-def test_the_command_lists_a_read_only_folder_and_leaves_it_as_it_was(cells, tmp_path, monkeypatch):
+@pytest.fixture
+def one_small_view(monkeypatch, tmp_path):
+    """The default views, made quick, and a cache of the test's own."""
+    monkeypatch.setattr(LookedAtFolder, "cache", tmp_path / "cache")
+    monkeypatch.setattr("winnow.clean.suspects.VIEWS", (("tf_efficientnet_lite0", 96),))
+
+
+def test_the_command_lists_a_read_only_folder_and_leaves_it_as_it_was(
+    cells, tmp_path, monkeypatch, one_small_view
+):
     from typer.testing import CliRunner
 
-    monkeypatch.setenv("WINNOW_CACHE", str(tmp_path / "cache"))
     before = {path: path.read_bytes() for path in cells.rglob("*") if path.is_file()}
     for folder in [cells, *cells.iterdir()]:
         folder.chmod(0o555)
@@ -207,8 +216,7 @@ def test_the_command_lists_a_read_only_folder_and_leaves_it_as_it_was(cells, tmp
     assert {path: path.read_bytes() for path in cells.rglob("*") if path.is_file()} == before
 
 
-def test_a_file_that_is_no_image_is_listed_with_the_reason(cells, tmp_path, monkeypatch):
-    monkeypatch.setenv("WINNOW_CACHE", str(tmp_path / "cache"))
+def test_a_file_that_is_no_image_is_listed_with_the_reason(cells, tmp_path, one_small_view):
     (cells / "defective" / "broken.png").write_text("no image")
     write_suspects(cells, tmp_path / "out.csv")
     lines = list(csv.DictReader((tmp_path / "out.csv").open()))
@@ -217,7 +225,7 @@ def test_a_file_that_is_no_image_is_listed_with_the_reason(cells, tmp_path, monk
     assert len(lines) == 121
 
 
-def test_a_csv_that_can_not_be_written_is_one_sentence(cells, tmp_path):
+def test_a_csv_that_can_not_be_written_is_one_sentence(cells, tmp_path, one_small_view):
     with pytest.raises(CannotWrite, match="choose another --out"):
         write_suspects(cells, tmp_path / "nowhere" / "out.csv")
 
@@ -230,3 +238,45 @@ def test_given_sides_are_no_classes(tmp_path):
     assert [(photo.label, photo.split) for photo in LookedAtFolder(tmp_path).photos()] == [
         ("blue", "train"), ("red", "train"), ("blue", "valid"), ("red", "valid"),
     ]  # fmt: skip
+
+
+def test_a_photo_that_belongs_to_no_class_is_off_topic(cells):
+    random = np.random.default_rng(0)
+    Image.fromarray(random.integers(0, 255, (300, 300, 3), np.uint8)).save(cells / "functional" / "noise.png")
+    found = find_suspects(Catalog(cells), sizes=(96,)).only("off_topic")
+    assert [row.path for row in found] == ["functional/noise.png"]
+    assert "Far from every class" in found[0].reason
+
+
+def test_rows_of_every_kind_stand_in_one_queue_and_can_be_chosen(cells, tmp_path):
+    catalog = Catalog(cells)
+    first, second, third = [photo.path for photo in catalog.photos()[:3]]
+    catalog.add_row("duplicate", first, "The same photo as another.", {"paths": [first, second]})
+    catalog.add_row("leak", second, "Its copy is on the other side.", {"paths": [third]})
+    catalog.add_row("quality", third, "Dark.", {"kind": "dark", "score": 0.1})
+    catalog.add_row("feedback", ".winnow/feedback/x.jpg", "A visitor says defective.", {"label": "defective"})
+    catalog.keep(first)
+    found = find_suspects(catalog, sizes=(96,))
+    assert found.kinds == {"label": 120, "duplicate": 1, "leak": 1, "quality": 1, "feedback": 1}
+    assert found.only("duplicate")[0].neighbours == [second]
+    assert found.only("duplicate")[0].reviewed == "keep"
+    assert found.only("feedback")[0].suggested == "defective"
+    assert {row.kind for row in find_suspects(catalog, sizes=(96,), kinds=["leak", "quality"])} == {
+        "leak",
+        "quality",
+    }
+    lines = list(csv.DictReader(found.only("label", "leak").to_csv(tmp_path / "s.csv").open()))
+    assert len(lines) == 120
+    assert (
+        "Its copy is on the other side." in next(line for line in lines if line["path"] == second)["reason"]
+    )
+
+
+def test_a_training_runs_margins_are_one_more_view():
+    features, labels, bad = blobs(spread=4.0)
+    margins = np.where(bad, -1.0, 1.0) + np.random.default_rng(0).normal(size=len(bad))
+    margins[::3] = np.nan  # the validation side was not trained on
+    alone = score_labels(features, labels, n_classes=CLASSES)
+    both = score_labels(features, labels, n_classes=CLASSES, margins=margins)
+    assert average_precision(both.suspicion, bad) > average_precision(alone.suspicion, bad) + 0.01
+    assert np.allclose(both.suspicion[::3], alone.suspicion[::3])

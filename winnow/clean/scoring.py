@@ -8,10 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from winnow.clean import views
+from winnow.clean.labels import against
 from winnow.learn.probe import softmax
 
 FEW = 4  # fewer photos than this say nothing about each other's labels
 SHARED_PRIOR = 0.5  # how far a rare class is helped: 0 not at all, 1 as if all classes were equally common
+MARGIN_WEIGHT = 0.3  # of a training run's margins, beside all other views together
 WEIGHT_ROWS = 4000  # photos from which the views' weights are learned
 
 
@@ -41,8 +43,7 @@ class LabelScores:
     @property
     def suspicion(self) -> np.ndarray:
         """0 to 1 (n,): the probability of the likeliest other class against the given one's; above 0.5 it wins."""
-        own, other = self.confidence, self.probs[np.arange(len(self.labels)), self.rival]
-        return other / np.maximum(own + other, 1e-12)
+        return against(self.probs, self.labels)
 
     @property
     def suggested(self) -> np.ndarray:
@@ -56,7 +57,8 @@ def score_labels(
     *,
     n_classes: int,
     groups: Sequence | None = None,  # (n,) photos with the same group never vote on each other
-    extra: dict[str, np.ndarray] | None = None,  # further views (n, k)
+    margins: np.ndarray
+    | None = None,  # (n,) how far a training run believed each given label; NaN: not trained on
     seed: int = 0,
 ) -> LabelScores:
     """Score every label by all views; seconds for 10,000 photos.
@@ -70,13 +72,16 @@ def score_labels(
     groups = views.group_numbers(groups)
     if len(labels) < FEW or n_classes < 2:
         return _nothing(labels, n_classes)
-    found, nearest, similarity = dict(extra or {}), None, None
+    found, nearest, similarity = {}, None, None
     for number, block in enumerate(sets):
         few, close, alike = _views_of(block, labels, n_classes, groups, seed)
         found |= {name if not number else f"{name} {number + 1}": probs for name, probs in few.items()}
         if not number:
             nearest, similarity = close, alike
     probs, weights = combine(found, labels, seed=seed)
+    if margins is not None:
+        probs = believe(probs, labels, np.asarray(margins, float))
+        weights["training"] = MARGIN_WEIGHT
     return LabelScores(labels, probs, found, weights, nearest, similarity)
 
 
@@ -95,6 +100,24 @@ def share_prior(probs: np.ndarray, labels: np.ndarray, *, power: float = SHARED_
     common = (np.bincount(labels, minlength=probs.shape[1]) + 1) / (len(labels) + probs.shape[1])
     lifted = probs / common**power
     return lifted / lifted.sum(axis=1, keepdims=True)
+
+
+def believe(probs: np.ndarray, labels: np.ndarray, margins: np.ndarray) -> np.ndarray:
+    """Probabilities (n, k) in which the odds of each given label follow its training margin too.
+
+    Margins of a run that saw the labels can't be stacked (they would believe themselves): they are put on the scale
+    of the odds (same spread) and added with a fixed weight (AUM: Pleiss et al., arXiv 2001.10528).
+    """
+    seen = np.isfinite(margins)
+    if seen.sum() < FEW or np.nanstd(margins) < 1e-9:
+        return probs
+    rows = np.arange(len(labels))
+    suspicion = np.clip(against(probs, labels), 1e-6, 1 - 1e-6)
+    odds = np.log(suspicion / (1 - suspicion))
+    shift = np.where(seen, (margins - np.nanmean(margins)) / np.nanstd(margins), 0) * odds[seen].std()
+    moved = probs.copy()
+    moved[rows, labels] *= np.exp(np.clip(MARGIN_WEIGHT * shift, -20, 20))
+    return (moved / moved.sum(axis=1, keepdims=True)).astype(np.float32)
 
 
 def _views_of(block, labels, n_classes, groups, seed):

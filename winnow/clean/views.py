@@ -18,11 +18,17 @@ SHARPNESS = 15.0  # weight of a neighbour: exp(SHARPNESS * (cosine - best cosine
 VOTERS = 20_000  # at most so many photos vote, so that time grows with n and not with n squared
 COMPONENTS = 256  # neighbours are sought among the leading principal components
 BLOCK = 1 << 24  # similarities held at once
+STRIDE = 16  # similarities are first compared in sets of so many
+EPOCHS, STEPS, BATCH = 15, 1000, 64  # of the probe
 
 
 def probe_view(features, labels, *, n_classes, groups=None, seed=0) -> np.ndarray:
-    """Probabilities (n, k) of the linear probe, out of fold."""
-    return out_of_fold(features, labels, n_classes=n_classes, groups=_names(groups), seed=seed)
+    """Probabilities (n, k) of the linear probe, out of fold; many photos get fewer epochs, not fewer steps."""
+    epochs = int(np.clip(round(STEPS * BATCH / max(len(labels), 1)), 2, EPOCHS))
+    names = None if groups is None else list(groups)
+    return out_of_fold(
+        features, labels, n_classes=n_classes, groups=names, seed=seed, epochs=epochs, batch_size=BATCH
+    )
 
 
 def ridge_view(features, labels, *, n_classes, groups=None, penalty=RIDGE) -> np.ndarray:
@@ -101,20 +107,35 @@ def find_neighbours(features: np.ndarray, *, votes: int = VOTES, groups=None, se
     )
     votes = max(1, min(votes, len(voters) - 1))
     group = np.arange(n) if groups is None else np.asarray(groups)
-    nearest, similarity = np.empty((n, votes), np.int64), np.empty((n, votes), np.float32)
     pool = unit[voters].T.copy()
-    start = 0
-    for part in _parts(unit, max(1, BLOCK // len(voters))):
-        rows = slice(start, start + len(part))
-        start += len(part)
-        cosine = part @ pool
+    found = []
+    for rows in np.array_split(np.arange(n), max(1, n * len(voters) // BLOCK)):
+        cosine = unit[rows] @ pool
         cosine[group[rows, None] == group[voters]] = -2
-        best = np.argpartition(-cosine, votes - 1, axis=1)[:, :votes]
-        found = np.take_along_axis(cosine, best, axis=1)
-        order = np.argsort(-found, axis=1, kind="stable")
-        nearest[rows] = voters[np.take_along_axis(best, order, axis=1)]
-        similarity[rows] = np.take_along_axis(found, order, axis=1)
-    return nearest, similarity
+        found.append(_largest(cosine, votes))
+    nearest, similarity = (np.concatenate(part) for part in zip(*found, strict=True))
+    return voters[nearest], similarity
+
+
+def _largest(values: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Columns and values (n, count) of each row's largest, largest first.
+
+    The largest `count` values lie in the `count` sets of columns with the largest maxima, so only those are sorted.
+    """
+    rows, columns = values.shape
+    if columns > 4 * STRIDE * count:
+        wide = np.pad(values, ((0, 0), (0, -columns % STRIDE)), constant_values=-3)
+        sets = wide.reshape(rows, STRIDE, -1)
+        best = np.argpartition(-sets.max(axis=1), count - 1, axis=1)[:, :count]
+        places = (best[:, None, :] + np.arange(STRIDE)[:, None] * sets.shape[2]).reshape(rows, -1)
+        values = np.take_along_axis(wide, places, axis=1)
+    else:
+        places = np.broadcast_to(np.arange(columns), values.shape)
+    top = np.argpartition(-values, count - 1, axis=1)[:, :count]
+    top = np.take_along_axis(
+        top, np.argsort(-np.take_along_axis(values, top, axis=1), axis=1, kind="stable"), axis=1
+    )
+    return np.take_along_axis(places, top, axis=1), np.take_along_axis(values, top, axis=1)
 
 
 def calibrate(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -170,7 +191,3 @@ def _leading(features: np.ndarray, seed: int) -> np.ndarray:
 
 def _parts(x: np.ndarray, size: int) -> Iterator[np.ndarray]:
     return (x[start : start + size] for start in range(0, len(x), size))
-
-
-def _names(groups):
-    return None if groups is None else list(groups)
