@@ -5,6 +5,7 @@ import io
 import re
 import shutil
 import zipfile
+import zlib
 from pathlib import Path
 
 import pytest
@@ -48,10 +49,9 @@ def opened(page, site, *, state: str = "^Ready"):
 def give(page, *files) -> None:
     """Choose `files` (paths, or (name, bytes)) and wait until each has its answer or its error."""
     before = page.locator(".card").count()
-    given = [
-        f if isinstance(f, Path) else {"name": f[0], "mimeType": "image/jpeg", "buffer": f[1]} for f in files
-    ]
-    page.set_input_files("input[type=file]", given)
+    pairs = [(f.name, f.read_bytes()) if isinstance(f, Path) else f for f in files]
+    buffers = [{"name": name, "mimeType": "image/jpeg", "buffer": data} for name, data in pairs]
+    page.set_input_files("input[type=file]", buffers)
     expect(page.locator(".card:not([aria-busy])")).to_have_count(before + len(files), timeout=60_000)
 
 
@@ -180,6 +180,7 @@ def hostile(photos, tmp_path) -> list[tuple[str, bytes]]:
     hole[header + 2000 : header + 4000] = bytes(2000)
     bomb = bytearray(png)
     bomb[16:24] = (60_000).to_bytes(4, "big") * 2
+    bomb[29:33] = zlib.crc32(bomb[12:29]).to_bytes(4, "big")
     flipped = bytearray(png)
     flipped[len(png) // 2] ^= 0xFF
     dot = io.BytesIO()
