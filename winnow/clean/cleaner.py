@@ -76,6 +76,7 @@ class ImageClassifierCleaner(anywidget.AnyWidget):
         **kwargs: Any,
     ):
         self.catalog = find_catalog(learn)
+        self.learn = learn if hasattr(learn, "dls") else None
         self.max_n, self.by = max_n, by
         self.pictures = Pictures(self.catalog.cache)
         self._lock = threading.RLock()  # the kernel's thread and background threads share the desk
@@ -191,7 +192,11 @@ class ImageClassifierCleaner(anywidget.AnyWidget):
             self._estimator.poke()
         elif len(self.desk.queue):
             rank_in_background(
-                self.catalog, target or None, done=lambda found: self._take(target, found), say=self._say_busy
+                self.catalog,
+                target or None,
+                learn=self.learn,
+                done=lambda found: self._take(target, found),
+                say=self._say_busy,
             )
 
     def _take(self, target: str, found: Any) -> None:

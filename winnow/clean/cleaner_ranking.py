@@ -17,6 +17,7 @@ def rank_in_background(
     catalog: Catalog,
     target: str | None,
     *,
+    learn: Any = None,  # a learner whose training margins are one more view, if it kept them
     done: Callable[[Any], None],  # gets the `Suspects`
     say: Callable[[str], None],  # gets what goes on, in words; "" at the end
 ) -> threading.Thread:
@@ -26,7 +27,7 @@ def rank_in_background(
         from winnow.clean.suspects import find_suspects  # costs a second, so not before the window is open
 
         try:
-            done(find_suspects(catalog, target=target, progress=_now_and_then(say)))
+            done(find_suspects(catalog, target=target, learn=learn, progress=_now_and_then(say)))
             say("")
         except Exception as error:  # nobody stands above a thread to catch it
             say(f"Not ranked: {error}")

@@ -377,7 +377,7 @@ class Cleaner {
     if (event.ctrlKey || event.metaKey || event.altKey) return false;
     const { cursor, columns, pageLength } = this.list;
     const extend = { extend: event.shiftKey };
-    const label = /^[1-9]$/.test(event.key) && this.model.get("classes")[Number(event.key) - 1];
+    const label = /^[0-9]$/.test(event.key) && this.model.get("classes")[(Number(event.key) + 9) % 10];
     if (label) {
       this.act("relabel", label);
       return true;

@@ -27,8 +27,11 @@ export class Card {
     this.path = row.path;
     if (changed && !this.details.has(row.path)) this.store.send({ type: "detail", path: row.path });
     const focused = this.element.contains(document.activeElement) ? document.activeElement.dataset.does : null;
-    this.element.replaceChildren(this.photo(row), this.facts(row));
-    if (focused) this.element.querySelector(`[data-does="${CSS.escape(focused)}"]`)?.focus();
+    const scrolled = changed ? 0 : this.element.querySelector(".wc-facts")?.scrollTop ?? 0;
+    const facts = this.facts(row);
+    this.element.replaceChildren(this.photo(row), facts);
+    facts.scrollTop = scrolled;
+    if (focused) this.element.querySelector(`[data-does="${CSS.escape(focused)}"]`)?.focus({ preventScroll: true });
   }
 
   /** @param {any} detail */
@@ -42,13 +45,16 @@ export class Card {
     const fault = this.store.faults.get(row.path);
     if (fault) return make("div", { class: "wc-photo wc-fault" }, icon("warn"), make("p", {}, fault));
     const url = this.store.picture(row.path, "preview") ?? this.store.pictures.thumb.get(row.path);
-    const image = url && make("img", { src: url, alt: `Photo ${fileName(row.path)}`, draggable: "false" });
-    return make(
+    if (this.shown?.url === url && this.shown?.path === row.path) return this.shown.element;
+    const image = url && make("img", { src: url, alt: `Photo ${fileName(row.path)}`, draggable: "false", decoding: "sync" });
+    const element = make(
       "button",
       { class: "wc-photo", type: "button", "data-does": "zoom", "aria-label": "Show the photo in full size", onclick: this.can.zoom },
       image,
       make("span", { class: "wc-zoom", "aria-hidden": "true" }, icon("zoom")),
     );
+    this.shown = { url, path: row.path, element };
+    return element;
   }
 
   /** @param {Row} row */
@@ -121,7 +127,7 @@ export class Card {
   labels(row) {
     const classes = this.can.classes();
     const now = row.decision?.kind === "relabel" ? row.decision.after : row.label;
-    const buttons = classes.slice(0, 9).map((label, i) =>
+    const buttons = classes.slice(0, 10).map((label, i) =>
       make(
         "button",
         {
@@ -131,11 +137,11 @@ export class Card {
           "aria-pressed": String(label === now),
           onclick: () => this.can.act("relabel", label),
         },
-        make("kbd", { "aria-hidden": "true" }, i + 1),
+        make("kbd", { "aria-hidden": "true" }, (i + 1) % 10),
         label,
       ),
     );
-    if (classes.length > 9) {
+    if (classes.length > 10) {
       const more = `All ${classes.length} labels…`;
       buttons.push(
         make("button", { type: "button", class: "wc-label", "data-does": "labels", onclick: this.can.pickLabel },
@@ -161,7 +167,7 @@ export class Card {
           "button",
           { type: "button", class: `wc-near${other}`, "data-does": `near ${path}`, title: path, onclick: () => this.can.show(path),
             "aria-label": `${fileName(path)}, labelled ${label}: show it in full size` },
-          make("span", { class: "wc-thumb" }, url && make("img", { src: url, alt: "", draggable: "false" })),
+          make("span", { class: "wc-thumb" }, url && make("img", { src: url, alt: "", draggable: "false", decoding: "sync" })),
           make("span", { class: "wc-near-label" }, label),
         ),
       );

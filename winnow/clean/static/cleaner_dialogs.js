@@ -5,7 +5,7 @@ export const KEYS = [
   ["→ ↓ / ← ↑", "next / previous photo (in the grid: move)"],
   ["Enter or A", "accept the suggestion"],
   ["K", "keep the label"],
-  ["1 … 9", "give it that label"],
+  ["1 … 9, 0", "give it that label (0 is the tenth)"],
   ["L", "choose any label by typing"],
   ["X or Delete", "remove the photo"],
   ["U or Ctrl+Z", "undo, as often as you like"],

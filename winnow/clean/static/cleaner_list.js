@@ -34,6 +34,8 @@ export class VirtualList {
     );
     /** @type {Map<number, HTMLElement>} */
     this.drawn = new Map();
+    /** @type {Map<string, HTMLElement>} pictures by URL, used again when a row is drawn anew: no flash */
+    this.images = new Map();
     this.watcher = new ResizeObserver(() => this.draw());
     this.watcher.observe(this.element);
   }
@@ -85,6 +87,7 @@ export class VirtualList {
       this.drawn.delete(position);
     }
     const wanted = [];
+    if (this.images.size > 400) this.images.clear();
     for (let position = first; position < last; position++) {
       const row = this.store.row(position);
       if (row) wanted.push(row.path);
@@ -139,7 +142,7 @@ export class VirtualList {
   option(row) {
     const fault = this.store.faults.get(row.path);
     const url = this.store.pictures.thumb.get(row.path);
-    const picture = url ? make("img", { src: url, alt: "", draggable: "false" }) : fault ? icon("warn") : null;
+    const picture = url ? this.image(url) : fault ? icon("warn") : null;
     const thumb = make("span", { class: "wc-thumb" }, picture);
     const mark = make("span", { class: "wc-mark", "aria-hidden": "true" }, icon("keep"));
     const suspicion = row.score === null ? null : make("span", { class: "wc-suspicion", "aria-hidden": "true" });
@@ -154,6 +157,12 @@ export class VirtualList {
     const note = make("span", { class: "wc-note" }, fault || kindWords(row));
     const text = make("span", { class: "wc-text" }, names, chip(row.decision) ?? note, suspicion);
     return make("div", { class: "wc-row" }, thumb, mark, text);
+  }
+
+  /** @param {string} url */
+  image(url) {
+    if (!this.images.has(url)) this.images.set(url, make("img", { src: url, alt: "", draggable: "false", decoding: "sync" }));
+    return this.images.get(url);
   }
 
   /** Redraw the rows of these paths. @param {Iterable<string>} paths */
