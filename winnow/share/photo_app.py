@@ -13,7 +13,7 @@ import traitlets
 
 from winnow.images import BadImage, open_image, read_header, thumbnail
 from winnow.share.feedback import BoxFull, FeedbackBox
-from winnow.share.prediction import Prediction, Predictor, load_predictor
+from winnow.share.prediction import Prediction, Predictor, give_back_memory, load_predictor
 from winnow.share.uploads import BadUpload, Uploads
 
 STATIC = Path(__file__).parent / "static"
@@ -38,6 +38,8 @@ PRIVACY = "Photos are answered in this app's memory and forgotten at once."
 PRIVACY_FEEDBACK = (
     PRIVACY + " Only one that you report as wrong, and agree to give, is kept for its owner to review."
 )
+
+LARGE = 2**20  # bytes: decoding a photo of this size takes memory that the next visitor could use
 
 log = logging.getLogger(__name__)
 
@@ -113,6 +115,8 @@ class PhotoApp(anywidget.AnyWidget):
         answer = self.predictor.predict([image], heatmap=True)[0]
         preview = [thumbnail(image, 640)] if message.get("preview") else []
         self.send({"kind": "answer", "id": key, "answer": as_json(key, answer)}, buffers=preview)
+        if len(photo) > LARGE:
+            give_back_memory()
 
     def _keep(self, key: str, message: dict, photo: bytes) -> None:
         if self.box is None:

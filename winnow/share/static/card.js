@@ -3,6 +3,8 @@ import { correctionForm } from "./correction.js";
 import { freshId, h, percent } from "./dom.js";
 import { drawHeat } from "./heat.js";
 
+const LIGHT = 1024 * 1024; // bytes: decoding a larger file for show alone would slow its answer down
+
 /** One photo's card: its state while it is on its way, then its answer or its error. */
 export class Card {
   /** @param {File} file @param {import("./engine.js").Engine} engine @param {(card: Card) => void} onremove */
@@ -10,16 +12,26 @@ export class Card {
     this.file = file;
     this.engine = engine;
     this.answer = null;
-    this.url = URL.createObjectURL(file);
-    this.image = h("img", { src: this.url, alt: "", decoding: "async" });
+    this.url = null;
+    this.image = h("img", { alt: "", decoding: "async", hidden: true });
+    this.image.addEventListener("load", () => { this.image.hidden = false; });
     this.image.addEventListener("error", () => { this.image.hidden = true; });
-    this.frame = h("div.frame", {}, this.image);
+    if (file.size <= LIGHT) this.preview(file);
+    this.picture = h("div.picture", {}, this.image);
+    this.frame = h("div.frame", {}, this.picture);
     this.state = h("p.state", {}, "Waiting");
     this.bar = h("progress", { max: 1, value: 0, "aria-label": `Progress of ${file.name}` });
     this.body = h("div.body", {}, h("p.name", { title: file.name }, file.name), this.state, this.bar);
     const remove = h("button.remove", { type: "button", "aria-label": `Remove ${file.name}` }, "×");
     remove.addEventListener("click", () => onremove(this));
     this.node = h("li.card", { "data-state": "waiting", "aria-busy": "true" }, this.frame, this.body, remove);
+  }
+
+  /** Show `blob`; what comes first stays. */
+  preview(blob) {
+    if (this.url) return;
+    this.url = URL.createObjectURL(blob);
+    this.image.src = this.url;
   }
 
   progress(share, stage) {
@@ -35,10 +47,8 @@ export class Card {
     this.node.dataset.state = answer.error ? "failed" : "answered";
     this.state.remove();
     this.bar.remove();
-    if (answer.preview) {
-      this.image.hidden = false;
-      this.image.src = answer.preview;
-    }
+    if (answer.preview) this.image.src = answer.preview;
+    else this.preview(this.file);
     this.body.append(...(answer.error ? [h("p.error", {}, answer.error)] : this.parts(answer)));
   }
 
@@ -64,14 +74,14 @@ export class Card {
       const { clientWidth, clientHeight } = this.image;
       if (on) drawHeat(canvas, answer.heatmap, clientWidth || 160, clientHeight || 160);
     });
-    this.frame.append(canvas);
+    this.picture.append(canvas);
     const legend = h("span.note.legend", { hidden: true }, `Yellow: looks most like ${answer.label}`);
     button.addEventListener("click", () => { legend.hidden = canvas.hidden; });
     return h("div.row", {}, button, legend);
   }
 
   close() {
-    URL.revokeObjectURL(this.url);
+    if (this.url) URL.revokeObjectURL(this.url);
     this.node.remove();
   }
 }

@@ -46,6 +46,7 @@
  * @typedef {Object} PredictOptions
  * @property {string} [name]        The file's name, for messages only.
  * @property {(share: number, stage: "sending"|"thinking") => void} [onprogress]
+ * @property {(small: Blob) => void} [onpreview]  A small copy that the browser can show, as soon as there is one.
  * @property {AbortSignal} [signal]
  *
  * @typedef {Object} Engine

@@ -1,6 +1,6 @@
 import { hasCamera, takePhoto } from "./camera.js";
 import { Card } from "./card.js";
-import { download, freshId, h } from "./dom.js";
+import { download, h } from "./dom.js";
 import { EngineGone, failed } from "./engine.js";
 import { resultsCsv, resultsTable } from "./results.js";
 
@@ -37,14 +37,15 @@ class PhotoApp {
   }
 
   buildIntake() {
-    const input = h("input.sr-only", { type: "file", multiple: true, accept: ACCEPT, id: freshId("files") });
+    const input = h("input", { type: "file", multiple: true, accept: ACCEPT, hidden: true });
     input.addEventListener("change", () => { this.add(input.files); input.value = ""; });
-    const choose = h("label.button.primary", { for: input.id }, "Choose photos");
+    const choose = h("button.primary", { type: "button" }, "Choose photos"); // opens with Enter and Space, an input only with one
+    choose.addEventListener("click", () => input.click());
     const camera = h("button", { type: "button" }, "Use camera");
     camera.addEventListener("click", () => takePhoto(this.root, (text) => this.warn(text)).then((f) => f && this.add([f])));
     this.drop = h(
       "section.intake", { "aria-label": "Add photos" },
-      h("div.row", {}, input, choose, hasCamera() ? camera : null),
+      input, h("div.row", {}, choose, hasCamera() ? camera : null),
       h("p.hint", {}, "or drop photos here, or paste one"),
       this.buildExamples(),
     );
@@ -117,8 +118,10 @@ class PhotoApp {
 
   async answer(card) {
     const onprogress = (share, stage) => card.progress(share, stage);
+    const onpreview = (small) => card.preview(small);
+    const { signal } = this.closed;
     try {
-      card.show(await this.engine.predict(card.file, { name: card.file.name, onprogress, signal: this.closed.signal }));
+      card.show(await this.engine.predict(card.file, { name: card.file.name, onprogress, onpreview, signal }));
     } catch (error) {
       if (error instanceof EngineGone) this.warn(error.message);
       card.show(failed("", error instanceof EngineGone ? error.message : "This photo could not be answered: try it once more."));
