@@ -101,6 +101,22 @@ def test_apply_moves_the_files_and_the_list_follows(cleaner):
     assert cleaner.desk.standing[moved].state == "applied"
 
 
+def test_code_written_for_fastai_may_move_the_files_itself(cleaner):
+    first, second, third = paths(cleaner)[:3]
+    decide(cleaner, first, "remove")
+    decide(cleaner, second, "relabel", label="functional")
+    decide(cleaner, third, "relabel", label="functional")
+    for i in cleaner.delete():
+        cleaner.fns[i].unlink()
+    i, label = cleaner.change()[0]
+    shutil.move(cleaner.fns[i], cleaner.catalog.folder / label)
+    assert ask(cleaner, "apply")["type"] == "applied"
+    assert sorted(path.name for path in (cleaner.catalog.folder / "functional").iterdir()) == sorted(
+        p.split("/")[1] for p in paths(cleaner) if p.startswith("functional/")
+    )
+    assert first not in paths(cleaner) and third not in paths(cleaner) and cleaner.catalog.pending() == {}
+
+
 def test_undo_takes_back_a_whole_selection_at_once(cleaner):
     chosen = paths(cleaner)[:5]
     decide(cleaner, paths(cleaner)[6], "keep")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from winnow.catalog import CatalogError
+from winnow.catalog import CannotMove, CatalogError
 from winnow.clean.cleaner_books import open_book
 from winnow.clean.cleaner_queue import UNREADABLE, Queue
 
@@ -189,6 +189,14 @@ class Desk:
         rows = self.queue.doubtful(self.shown, threshold, self.menus["kind"])
         return [choice for row in rows if (choice := self._acceptable(int(row)))]
 
+    def surest(self) -> float:
+        """The confidence of the surest open suggestion in the list, 0 if there is none."""
+        choices = self.above(0)
+        return max((self._confidence(choice["path"]) for choice in choices), default=0.0)
+
+    def _confidence(self, path: str) -> float:
+        return self.queue.suspect(self.queue.place[path], self.menus["kind"]).confidence or 0.0
+
     def _acceptable(self, row: int) -> Choice | None:
         path = self.queue.paths[row]
         if path in self.standing:
@@ -221,8 +229,14 @@ class Desk:
         return [decision for decision in self.book.history() if decision.state != "undone"][-n:]
 
     def apply(self) -> Applied:
-        """Carry out what waits; the list follows the files."""
-        applied = self.book.apply()
+        """Carry out what waits; the list follows the files, also those that somebody moved by hand."""
+        try:
+            applied = self.book.apply()
+        except (
+            CannotMove
+        ):  # code written for fastai unlinks and moves files itself: look at the disk, then again
+            self.catalog.sync()
+            applied = self.book.apply()
         moves = dict(applied.moved)
         self.suspects = [_moved(suspect, moves) for suspect in self.suspects]
         self.load()

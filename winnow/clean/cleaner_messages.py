@@ -105,7 +105,8 @@ def _history(cleaner: Cleaner, message: dict) -> Iterator[Reply]:
 def _above(cleaner: Cleaner, message: dict) -> Iterator[Reply]:
     choices, desk = cleaner.desk.above(message["threshold"]), cleaner.desk
     sample = [choice | {"from": desk.label_of(choice["path"])} for choice in choices[:SAMPLE]]
-    yield {"type": "above", "threshold": message["threshold"], "count": len(choices), "sample": sample}, []
+    reply = {"type": "above", "threshold": message["threshold"], "count": len(choices), "sample": sample}
+    yield reply | ({} if choices else {"surest": desk.surest()}), []
 
 
 def _accept(cleaner: Cleaner, message: dict) -> Iterator[Reply]:

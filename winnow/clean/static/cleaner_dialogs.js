@@ -123,7 +123,7 @@ export function openAcceptAll(root, store) {
     if (detail.threshold !== Number(slider.value) / 100) return;
     go.disabled = !detail.count;
     go.textContent = `Accept ${count(detail.count, "suggestion")}`;
-    verdict.textContent = detail.count > detail.sample.length ? `The first ${detail.sample.length} of ${detail.count.toLocaleString("en")}:` : count(detail.count, "suggestion");
+    verdict.textContent = verdictWords(detail);
     sample.replaceChildren(...detail.sample.map((choice) => sampleTile(store, choice)));
     store.wishMore(detail.sample.map(({ path }) => path));
   };
@@ -141,6 +141,13 @@ export function openAcceptAll(root, store) {
     dialog.close();
   });
   ask();
+  slider.focus();
+}
+
+function verdictWords({ count: n, sample, surest }) {
+  if (n > sample.length) return `The first ${sample.length} of ${n.toLocaleString("en")}:`;
+  if (n) return count(n, "suggestion");
+  return surest ? `No open suggestion is that sure; the surest is ${percent(surest)}.` : "There is no open suggestion in this list.";
 }
 
 function sampleTile(store, choice) {

@@ -2,7 +2,7 @@
 import { chip, fileName, icon, make, percent } from "./cleaner_dom.js";
 
 const ROW_HEIGHT = 76;
-const TILE = { width: 176, height: 206 };
+const TILE = { width: 168, height: 228 };
 const OVERSCAN = 4;
 const LARGEST = 15_000_000; // browsers clip taller elements (Firefox at 17.8 million pixels)
 
