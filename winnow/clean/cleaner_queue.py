@@ -30,7 +30,9 @@ class Queue:
         self.place = {path: i for i, path in enumerate(self.paths)}
         self._codes = {"label": _coded(self.labels), "split": _coded(self.splits)}
         self._sort_suspects(list(suspects))
-        self.kinds = sorted({suspect.kind for suspect in self._suspects} | ({UNREADABLE} if self.faults else set()))
+        self.kinds = sorted(
+            {suspect.kind for suspect in self._suspects} | ({UNREADABLE} if self.faults else set())
+        )
         self._ranked: dict[str, tuple[np.ndarray, np.ndarray]] = {}
 
     def _sort_suspects(self, suspects: list[Suspect]) -> None:
