@@ -1,0 +1,152 @@
+"""Do two pictures show the same photo? Lay one over the other, then compare what lies on the same spot."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+COARSE, CLOSE = 128, 256  # pixels of the longer side: to align and sort out, then to be sure
+BLOCKS = 6  # the comparison is made in 6×6 blocks, so that a watermark spoils only a few
+WORTH = 0.8  # the coarse agreement from which a close look is worth its time
+BANDS = ((1.5, 5.0), (2.0, 8.0))  # structure between these widths in pixels: neither shading nor compression
+_local = threading.local()
+
+
+@dataclass(frozen=True, order=True)
+class Match:
+    """How well two aligned pictures agree."""
+
+    likeness: float  # the middle block's correlation of fine structure, -1 to 1
+    overlap: float  # share of the first picture that the second one covers
+
+
+NOTHING = Match(0.0, 0.0)
+
+
+def compare(first: np.ndarray, second: np.ndarray) -> Match:
+    """Align two grey pictures (h, w) uint8, already turned alike, and compare them.
+
+    The starting points are frame on frame, and a similarity from ORB keypoints by RANSAC; the better one is refined
+    by ECC (Evangelidis and Psarakis 2008) to an affine map. What agrees is aligned and compared again, closely.
+    """
+    one, two = _on_canvas(first, COARSE), _on_canvas(second, COARSE)
+    starts = [start for start in (_frame_on_frame(one, two), _by_keypoints(one, two)) if start is not None]
+    coarse, warp = max((_agreement(one, two, start), i, start) for i, start in enumerate(starts))[::2]
+    if coarse.likeness < WORTH:
+        refined = _refine(one, two, warp)
+        coarse, warp = max((coarse, 0, warp), (_agreement(one, two, refined), 1, refined))[::2]
+    if coarse.likeness < WORTH:
+        return coarse
+    return _look_closely(first, second, warp, one, two)
+
+
+def _look_closely(first, second, warp, one, two) -> Match:
+    """The same at twice the size, or at the smaller picture's own size."""
+    side = min(CLOSE, max(first.shape), max(second.shape))
+    near, far = _on_canvas(first, side), _on_canvas(second, side)
+    warp = _scaling(far, two) @ np.vstack([warp, [0, 0, 1]]) @ np.linalg.inv(_scaling(near, one))
+    warp = warp[:2].astype(np.float32)
+    refined = _refine(near, far, warp)
+    return max(_agreement(near, far, warp), _agreement(near, far, refined))
+
+
+def _scaling(large: np.ndarray, small: np.ndarray) -> np.ndarray:
+    """The map from a small canvas's pixels to a large one's, 3×3."""
+    x, y = large.shape[1] / small.shape[1], large.shape[0] / small.shape[0]
+    return np.array([[x, 0, (x - 1) / 2], [0, y, (y - 1) / 2], [0, 0, 1]])
+
+
+def _on_canvas(grey: np.ndarray, side: int) -> np.ndarray:
+    scale = side / max(grey.shape)
+    size = [max(round(side * scale), 16) for side in grey.shape[::-1]]
+    return cv2.resize(grey, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+
+
+def _frame_on_frame(one: np.ndarray, two: np.ndarray) -> np.ndarray:
+    """The map from the first picture's pixels to the second's that lays corner on corner."""
+    return _scaling(two, one)[:2].astype(np.float32)
+
+
+def _by_keypoints(one: np.ndarray, two: np.ndarray) -> np.ndarray | None:
+    (points, marks), (others, their_marks) = _keypoints(one), _keypoints(two)
+    if marks is None or their_marks is None or min(len(marks), len(their_marks)) < 8:
+        return None
+    pairs = cv2.BFMatcher(cv2.NORM_HAMMING, crossCheck=True).match(marks, their_marks)
+    if len(pairs) < 6:
+        return None
+    source = np.float32([points[pair.queryIdx].pt for pair in pairs])
+    target = np.float32([others[pair.trainIdx].pt for pair in pairs])
+    found, inside = cv2.estimateAffinePartial2D(source, target, ransacReprojThreshold=2.0, maxIters=500)
+    return found.astype(np.float32) if found is not None and inside.sum() >= 6 else None
+
+
+def _keypoints(grey: np.ndarray):
+    if not hasattr(_local, "orb"):  # a detector isn't made for several threads at once
+        _local.orb = cv2.ORB_create(
+            200, scaleFactor=1.2, nlevels=4, edgeThreshold=8, patchSize=16, fastThreshold=8
+        )
+    return _local.orb.detectAndCompute(grey, None)
+
+
+def _plausible(warp: np.ndarray, one: np.ndarray, two: np.ndarray) -> bool:
+    """Whether a map keeps angles roughly and scales by less than 1.6."""
+    frame = _frame_on_frame(one, two)
+    relative = warp[:, :2] @ np.diag(1 / np.diag(frame[:, :2]))
+    sizes = np.linalg.svd(relative, compute_uv=False)
+    return bool(
+        np.linalg.det(relative) > 0 and sizes[1] > 1 / 1.6 and sizes[0] < 1.6 and relative[0, 0] > 0.6
+    )
+
+
+def _refine(one: np.ndarray, two: np.ndarray, start: np.ndarray) -> np.ndarray:
+    criteria = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 15, 1e-4)
+    try:
+        return cv2.findTransformECC(one, two, start.copy(), cv2.MOTION_AFFINE, criteria, None, 3)[1]
+    except cv2.error:  # no convergence
+        return start
+
+
+def _agreement(one: np.ndarray, two: np.ndarray, warp: np.ndarray) -> Match:
+    """Lay the second picture over the first and compare, in bands of fineness, block by block."""
+    if not _plausible(warp, one, two):
+        return NOTHING
+    size, flags = one.shape[::-1], cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    laid = cv2.warpAffine(two, warp, size, flags=flags, borderMode=cv2.BORDER_REPLICATE)
+    inside = cv2.warpAffine(np.full(two.shape, 255, np.uint8), warp, size, flags=flags) > 250
+    if inside.mean() < 0.4:
+        return NOTHING
+    likeness = [_middle_block(_band(one, band), _band(laid, band), inside) for band in BANDS]
+    return Match(float(np.mean(likeness)), float(inside.mean()))
+
+
+def _band(grey: np.ndarray, band: tuple[float, float]) -> np.ndarray:
+    """The structure between two widths, (h, w) float32."""
+    grey, scale = grey.astype(np.float32), max(grey.shape) / CLOSE
+    fine, broad = (cv2.GaussianBlur(grey, (0, 0), max(width * scale, 0.5)) for width in band)
+    return fine - broad
+
+
+def _middle_block(a: np.ndarray, b: np.ndarray, inside: np.ndarray) -> float:
+    """The median over blocks with structure of the block's correlation."""
+    parts = [part for part in _blocks(a.shape) if inside[part].mean() > 0.7]
+    if not parts:
+        return 0.0
+    scores = np.array([_correlation(a[part], b[part], inside[part]) for part in parts])
+    structure = np.array([a[part].std() for part in parts])
+    return float(np.median(scores[structure >= 0.5 * np.median(structure)]))
+
+
+def _correlation(a: np.ndarray, b: np.ndarray, inside: np.ndarray) -> float:
+    a, b = a[inside], b[inside]
+    a, b = a - a.mean(), b - b.mean()
+    return float(a @ b / max(np.sqrt((a @ a) * (b @ b)), 1e-6))
+
+
+def _blocks(shape: tuple[int, int]) -> list[tuple[slice, slice]]:
+    rows, columns = (np.linspace(0, side, BLOCKS + 1).astype(int) for side in shape)
+    ys, xs = ([slice(*pair) for pair in itertools.pairwise(ends)] for ends in (rows, columns))
+    return [(y, x) for y in ys for x in xs]
