@@ -1,15 +1,17 @@
 """The export: the same model twice, proved equal on original files."""
 
 import json
+import shutil
 import zipfile
 
 import numpy as np
 import onnxruntime as ort
 import pytest
+from PIL import Image
 
 from winnow.images import sha256_of
 from winnow.share.export import ParityFailed, export_learner
-from winnow.share.prediction import load_predictor
+from winnow.share.prediction import ExportError, OnnxModel, load_predictor
 
 
 def facts_of(onnx):
@@ -90,3 +92,102 @@ def Brighten():
             return x + 2
 
     return Brightened()
+
+
+@pytest.fixture(scope="module")
+def catalog_learner(cell_photos, tmp_path_factory):
+    """A learner as train.ipynb makes it: a catalog with a further target, weighted sampling, the probe's head."""
+    from winnow.catalog import Catalog
+    from winnow.learn.loaders import make_loaders
+    from winnow.learn.training import make_learner
+
+    folder = tmp_path_factory.mktemp("catalog") / "cells"
+    shutil.copytree(cell_photos, folder)
+    for extra in sorted((folder / "defective").iterdir())[30:]:
+        extra.unlink()
+    catalog = Catalog(folder)
+    mean = {p.path: float(np.asarray(catalog.open(p.path)).mean()) for p in catalog.photos()}
+    middle = sorted(mean.values())[len(mean) // 2]
+    catalog.set_target("light", {path: "bright" if v > middle else "dim" for path, v in mean.items()})
+    return make_learner(make_loaders(catalog, size=96, batch_size=16, weighted=True))
+
+
+@pytest.fixture(scope="module")
+def catalog_export(catalog_learner, tmp_path_factory):
+    return export_learner(
+        catalog_learner, tmp_path_factory.mktemp("export2") / "export.pkl", examples=3, check=20
+    )
+
+
+def test_further_targets_are_answered_the_same_on_both_paths(catalog_export, catalog_learner):
+    files = catalog_learner.dls.valid_ds.items
+    light, heavy = (load_predictor(catalog_export.pkl, light=light) for light in (True, False))
+    assert light.targets == heavy.targets == {"light": ["bright", "dim"]}
+    for one, two in zip(light.predict(files), heavy.predict(files), strict=True):
+        assert one.targets["light"].probabilities == pytest.approx(
+            two.targets["light"].probabilities, abs=1e-3
+        )
+        assert one.probabilities == pytest.approx(two.probabilities, abs=1e-3)
+    assert catalog_export.facts["targets"][1]["accuracy"] > 0.6
+    assert catalog_export.parity < 1e-3
+
+
+def test_the_sampling_prior_is_undone(catalog_export, catalog_learner):
+    """Sampling made the rare class likelier: the factors bring the learner's shares back to the photos' own."""
+    recipe, (rare, common) = catalog_learner.recipe, catalog_export.facts["targets"][0]["prior"]
+    assert recipe["sampled_prior"][0] > recipe["prior"][0] and rare < 1 < common
+    assert np.allclose(np.array([rare, common]) * recipe["sampled_prior"], recipe["prior"])
+
+
+def test_the_cells_of_a_timm_body_average_to_the_logits(catalog_export, catalog_learner):
+    image = Image.open(catalog_learner.dls.valid_ds.items[0]).convert("RGB")
+    raw = OnnxModel(catalog_export.onnx).run([image], cells=True)
+    assert raw.cells.shape == (1, 9, 2)
+    assert np.allclose(raw.cells.mean(1), raw.logits[:, :2], atol=1e-3)
+
+
+def test_the_likeness_in_the_graph_is_the_likeness_that_was_fitted(catalog_export):
+    rng = np.random.default_rng(0)
+    noise = [Image.fromarray(rng.integers(0, 255, (96, 96, 3), dtype=np.uint8)) for _ in range(3)]
+    answers = load_predictor(catalog_export.pkl).predict(noise)
+    assert all(a.unlike and set(a.nearest) == {"defective", "functional"} for a in answers)
+
+
+def test_few_photos_of_the_own_kind_are_called_none_of_these(catalog_export, catalog_learner):
+    answers = load_predictor(catalog_export.pkl).predict(catalog_learner.dls.valid_ds.items)
+    assert sum(a.unlike for a in answers) <= 1
+
+
+def test_examples_travel_with_the_export_only_when_asked(catalog_export, trained_export):
+    examples = catalog_export.facts["examples"]
+    assert len(examples) == 3 and all(e["url"].startswith("data:image/jpeg;base64,") for e in examples)
+    assert facts_of(trained_export.with_suffix(".onnx"))["examples"] == []
+
+
+def test_the_export_of_a_catalog_names_neither_its_folder_nor_its_photos(catalog_export, catalog_learner):
+    with zipfile.ZipFile(catalog_export.pkl) as archive:
+        inside = b"".join(archive.read(n) for n in archive.namelist())
+    for secret in (str(catalog_learner.catalog.folder), catalog_learner.dls.train_ds.items[0].name):
+        assert secret.encode() not in inside
+        assert secret.encode() not in catalog_export.onnx.read_bytes()
+    assert len(catalog_export.facts["dataset"]) == 64
+
+
+def test_an_ordinary_fastai_learner_with_a_pooling_head_is_exported_too(cell_photos, tmp_path):
+    """fastai's own `create_head`: concatenated pooling, batch norm, two layers."""
+    from fastai.vision.all import ImageDataLoaders, Learner, Resize, create_head, nn
+
+    dls = ImageDataLoaders.from_folder(
+        cell_photos, valid_pct=0.5, seed=2, item_tfms=Resize(64), bs=8, num_workers=0
+    )
+    body = nn.Sequential(nn.Conv2d(3, 8, 3, 4, 1), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 16, 3, 4, 1))
+    learn = Learner(dls, nn.Sequential(body, create_head(16, 2)), loss_func=nn.CrossEntropyLoss())
+    export = export_learner(learn, tmp_path / "export.pkl")
+    assert export.parity < 1e-3 and export.facts["method"] == "crop" and export.facts["cells"] == [4, 4]
+
+
+def test_a_read_only_folder_is_one_sentence(tiny_learner, tmp_path, monkeypatch):
+    monkeypatch.setattr("os.access", lambda path, mode: False)  # root may write anywhere
+    with pytest.raises(ExportError, match="read-only"):
+        export_learner(tiny_learner, tmp_path / "export.pkl")
+    assert list(tmp_path.iterdir()) == []
