@@ -9,7 +9,7 @@ from winnow.clean.scoring import LabelScores
 LOOKED_AT = 10  # neighbours that a reason counts
 SAYS = {
     "probe": "a model that never saw its label says *{suggested}* ({chance:.0%})",
-    "ridge": "a second model that never saw its label says *{suggested}* ({chance:.0%})",
+    "kernel": "a second model that never saw its label says *{suggested}* ({chance:.0%})",
     "prototypes": "it looks more like a typical *{suggested}* than a typical *{label}*",
     "dynamics": "training never quite believed *{label}* and leaned towards *{suggested}*",
 }

@@ -63,7 +63,7 @@ def score_labels(
 ) -> LabelScores:
     """Score every label by all views; seconds for 10,000 photos.
 
-    Each set of features gives four views (probe, ridge, neighbours, prototypes). Their log-probabilities are added
+    Each set of features gives four views (probe, kernel, neighbours, prototypes). Their log-probabilities are added
     with the weights that make the given labels likeliest (stacking, Wolpert 1992): a view that is poor on this data
     set falls silent.
     """
@@ -121,19 +121,20 @@ def believe(probs: np.ndarray, labels: np.ndarray, margins: np.ndarray) -> np.nd
 
 
 def _views_of(block, labels, n_classes, groups, seed):
+    x, scale = views.prepare(block)
     options = {"n_classes": n_classes, "groups": groups}
-    nearest, similarity = views.find_neighbours(block, groups=groups, seed=seed)
+    nearest, similarity = views.find_neighbours(x, scale, groups=groups, seed=seed)
     found = {
-        "probe": views.probe_view(block, labels, seed=seed, **options),
-        "ridge": views.ridge_view(block, labels, **options),
+        "probe": views.probe_view(x, labels, seed=seed, **options),
+        "kernel": views.kernel_view(x, labels, seed=seed, **options),
         "neighbours": views.neighbour_view(nearest, similarity, labels, n_classes=n_classes),
-        "prototypes": views.prototype_view(block, labels, **options),
+        "prototypes": views.prototype_view(x, labels, **options),
     }
     return found, nearest, similarity
 
 
 def _stack(
-    logs: np.ndarray, labels: np.ndarray, *, steps: int = 200, rate: float = 0.3, shrink: float = 0.01
+    logs: np.ndarray, labels: np.ndarray, *, steps: int = 200, rate: float = 0.3, shrink: float = 0.05
 ):
     """Weights (v,), none below 0, of log-probabilities (v, n, k); `shrink` pulls them to equal ones."""
     count = len(logs)

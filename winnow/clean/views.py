@@ -12,7 +12,7 @@ import numpy as np
 
 from winnow.learn.probe import out_of_fold, softmax
 
-RIDGE = 1.0  # penalty, in units of the mean variance of a feature: 0.3 to 3 rank alike (docs/clean.md)
+LANDMARKS = 1000  # photos that span the kernel's space
 VOTES = 50  # neighbours that vote, weighted by similarity
 SHARPNESS = 15.0  # weight of a neighbour: exp(SHARPNESS * (cosine - best cosine))
 VOTERS = 20_000  # at most so many photos vote, so that time grows with n and not with n squared
@@ -20,27 +20,53 @@ COMPONENTS = 256  # neighbours are sought among the leading principal components
 BLOCK = 1 << 24  # similarities held at once
 STRIDE = 16  # similarities are first compared in sets of so many
 EPOCHS, STEPS, BATCH = 15, 1000, 64  # of the probe
+PART = 8192  # rows worked on at once where a whole copy would cost memory
 
 
-def probe_view(features, labels, *, n_classes, groups=None, seed=0) -> np.ndarray:
+def prepare(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """What every view works on: the features' roots, standardised (n, d), and the roots' standard deviations (d,).
+
+    Roots (signed) tame the few large activations that would decide alone. A constant column becomes 0.
+    """
+    features = np.asarray(features)
+    x = np.empty(features.shape, np.float32)
+    for part in _slices(len(x)):
+        x[part] = np.sign(features[part]) * np.sqrt(np.abs(features[part]))
+    x -= x.mean(axis=0)
+    scale = np.sqrt(np.einsum("ij,ij->j", x, x) / max(len(x), 1))
+    x /= np.where(scale > 1e-6, scale, np.inf).astype(np.float32)
+    return x, scale.astype(np.float32)
+
+
+def probe_view(x, labels, *, n_classes, groups=None, seed=0) -> np.ndarray:
     """Probabilities (n, k) of the linear probe, out of fold; many photos get fewer epochs, not fewer steps."""
     epochs = int(np.clip(round(STEPS * BATCH / max(len(labels), 1)), 2, EPOCHS))
     names = None if groups is None else list(groups)
     return out_of_fold(
-        features, labels, n_classes=n_classes, groups=names, seed=seed, epochs=epochs, batch_size=BATCH
+        x, labels, n_classes=n_classes, groups=names, seed=seed, epochs=epochs, batch_size=BATCH
     )
 
 
-def ridge_view(features, labels, *, n_classes, groups=None, penalty=RIDGE) -> np.ndarray:
-    """Probabilities (n, k) of a ridge regression on the labels, each photo left out, in closed form.
+def kernel_view(x, labels, *, n_classes, groups=None, seed=0) -> np.ndarray:
+    """Probabilities (n, k) of a kernel ridge regression on the labels, each photo left out, in closed form.
 
-    The residual of a left-out photo is its residual over 1 - leverage (Allen's PRESS, 1974), that of a left-out group
-    the solution of the same equation with the group's block of the hat matrix. Far stronger regularisation than an
-    accurate classifier wants is what stops it from believing wrong labels.
+    A Gaussian kernel as wide as the median distance, in the space of some photos (Nyström: Williams & Seeger, 2001).
+    Far stronger regularisation than an accurate classifier wants is what stops it from believing wrong labels.
     """
+    length = _lengths(x)
+    chosen = np.sort(np.random.default_rng(seed).permutation(len(x))[:LANDMARKS])
+    landmarks = x[chosen] / length[chosen, None]
+    apart = 2 - 2 * landmarks @ landmarks.T
+    width = max(float(np.median(apart)), 1e-6)
+    values, vectors = np.linalg.eigh(np.exp(-apart / width).astype(np.float64))
+    turn = (vectors / np.sqrt(np.maximum(values, 1e-4))).astype(np.float32)
+    spanned = np.empty((len(x), len(chosen)), np.float32)
+    for part in _slices(len(x)):
+        alike = x[part] @ landmarks.T / length[part, None]
+        spanned[part] = np.exp((2 * alike - 2) / width) @ turn
+    spanned -= spanned.mean(axis=0)
     targets = np.eye(n_classes, dtype=np.float32)[labels]
-    scores = left_out_regression(standardise(features), targets, groups=groups, penalty=penalty)
-    return calibrate(scores, labels)
+    return calibrate(left_out_regression(spanned, targets, groups=groups, penalty=1 / len(x)), labels)
 
 
 def neighbour_view(nearest, similarity, labels, *, n_classes, prior_votes=2.0) -> np.ndarray:
@@ -56,36 +82,37 @@ def neighbour_view(nearest, similarity, labels, *, n_classes, prior_votes=2.0) -
     return ((votes * strength + prior_votes * prior) / (strength + prior_votes)).astype(np.float32)
 
 
-def prototype_view(features, labels, *, n_classes, groups=None) -> np.ndarray:
+def prototype_view(x, labels, *, n_classes, groups=None) -> np.ndarray:
     """Probabilities (n, k) by the cosine with each class's mean direction, the photo (and its group) left out."""
-    unit = normalise(standardise(features))
-    sums = np.zeros((n_classes, unit.shape[1]), np.float32)
-    np.add.at(sums, labels, unit)
-    scores = unit @ sums.T
+    length = _lengths(x)
+    sums = (np.eye(n_classes, dtype=np.float32)[labels] / length[:, None]).T @ x
+    scores = x @ sums.T / length[:, None]
     lengths = np.repeat((sums**2).sum(axis=1)[None], len(labels), axis=0)
     own = np.arange(len(labels))
     dot = scores[own, labels]
     scores[own, labels] = dot - 1
     lengths[own, labels] += 1 - 2 * dot
     for rows in shared_groups(groups):
-        for row in rows:
-            for c in np.unique(labels[rows]):
-                mine = sums[c] - unit[rows[labels[rows] == c]].sum(axis=0)
-                scores[row, c], lengths[row, c] = unit[row] @ mine, mine @ mine
+        unit = x[rows] / length[rows, None]
+        for c in np.unique(labels[rows]):
+            rest = sums[c] - unit[labels[rows] == c].sum(axis=0)
+            scores[rows, c], lengths[rows, c] = unit @ rest, rest @ rest
     return calibrate(scores / np.sqrt(np.maximum(lengths, 1e-6)), labels)
 
 
-def left_out_regression(
-    x: np.ndarray, targets: np.ndarray, *, groups=None, penalty: float = RIDGE
-) -> np.ndarray:
-    """Predictions (n, k) of a ridge regression of `targets` (n, k) on `x` (n, d), each row (or group) left out."""
+def left_out_regression(x: np.ndarray, targets: np.ndarray, *, penalty: float, groups=None) -> np.ndarray:
+    """Predictions (n, k) of a ridge regression of `targets` (n, k) on centred `x` (n, d), each row (or group) left out.
+
+    The residual of a left-out row is its residual over 1 - leverage (PRESS: Allen, 1974), that of a left-out group
+    the solution of the same equation with the group's block of the hat matrix. `penalty` is per row.
+    """
     n = len(x)
     mean = targets.mean(axis=0)
     gram = (x.T @ x).astype(np.float64) / n
     inverse = np.linalg.inv(gram + penalty * np.eye(x.shape[1]))
     inverse = (inverse / n).astype(np.float32)
     fitted = x @ (inverse @ (x.T @ (targets - mean)))
-    leverage = np.concatenate([((part @ inverse) * part).sum(axis=1) for part in _parts(x, 4096)]) + 1 / n
+    leverage = np.concatenate([((x[part] @ inverse) * x[part]).sum(axis=1) for part in _slices(n)]) + 1 / n
     residual = targets - mean - fitted
     left_out = residual / np.maximum(1 - leverage, 1e-3)[:, None]
     for rows in shared_groups(groups):
@@ -94,13 +121,13 @@ def left_out_regression(
     return targets - left_out
 
 
-def find_neighbours(features: np.ndarray, *, votes: int = VOTES, groups=None, seed: int = 0):
+def find_neighbours(x: np.ndarray, scale: np.ndarray, *, votes: int = VOTES, groups=None, seed: int = 0):
     """The nearest photos of each by cosine: (n, v) row numbers, nearest first, and (n, v) similarities.
 
     A photo and its duplicates (`groups`) are not their own neighbours. Above `VOTERS` photos a random part of them
     is searched.
     """
-    unit = normalise(_leading(features, seed))
+    unit = normalise(_leading(x, scale, seed))
     n = len(unit)
     voters = (
         np.arange(n) if n <= VOTERS else np.sort(np.random.default_rng(seed).choice(n, VOTERS, replace=False))
@@ -146,13 +173,6 @@ def calibrate(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return softmax(scores * temperatures[int(np.argmin(losses))]).astype(np.float32)
 
 
-def standardise(features: np.ndarray) -> np.ndarray:
-    """Features with mean 0 and variance 1 in each column (a constant column becomes 0)."""
-    features = np.asarray(features, np.float32)
-    scale = features.std(axis=0)
-    return (features - features.mean(axis=0)) / np.where(scale > 1e-6, scale, np.inf).astype(np.float32)
-
-
 def normalise(features: np.ndarray) -> np.ndarray:
     """Rows of length 1."""
     return features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-6)
@@ -178,16 +198,18 @@ def shared_groups(groups: np.ndarray | None) -> Iterator[np.ndarray]:
             yield rows
 
 
-def _leading(features: np.ndarray, seed: int) -> np.ndarray:
-    """Centred features, turned onto their leading principal components when there are many columns."""
-    features = np.asarray(features, np.float32)
-    centred = features - features.mean(axis=0)
-    if centred.shape[1] <= COMPONENTS:
-        return centred
-    rows = np.random.default_rng(seed).permutation(len(centred))[:VOTERS]
-    _, vectors = np.linalg.eigh((centred[rows].T @ centred[rows]).astype(np.float64))
-    return centred @ vectors[:, -COMPONENTS:].astype(np.float32)
+def _leading(x: np.ndarray, scale: np.ndarray, seed: int) -> np.ndarray:
+    """The roots as they were before they were scaled, turned onto their leading principal components if many."""
+    if x.shape[1] <= COMPONENTS:
+        return x * scale
+    some = x[np.random.default_rng(seed).permutation(len(x))[:VOTERS]] * scale
+    _, vectors = np.linalg.eigh((some.T @ some).astype(np.float64))
+    return x @ (scale[:, None] * vectors[:, -COMPONENTS:].astype(np.float32))
 
 
-def _parts(x: np.ndarray, size: int) -> Iterator[np.ndarray]:
-    return (x[start : start + size] for start in range(0, len(x), size))
+def _lengths(x: np.ndarray) -> np.ndarray:
+    return np.maximum(np.sqrt(np.einsum("ij,ij->i", x, x)), 1e-6)
+
+
+def _slices(n: int) -> Iterator[slice]:
+    return (slice(start, start + PART) for start in range(0, n, PART))
