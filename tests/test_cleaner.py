@@ -1,6 +1,7 @@
 """The cleaner without its window: what the desk does, and the messages that the kernel answers."""
 
 import shutil
+import sqlite3
 import time
 from types import SimpleNamespace
 
@@ -210,6 +211,18 @@ def test_a_refused_choice_says_why_and_loses_no_other(cleaner):
     assert list(cleaner.catalog.pending()) == [first]
     ask(cleaner, "undo")
     assert cleaner.catalog.pending() == {}
+
+
+def test_a_disk_that_refuses_is_said_and_the_choice_taken_off_the_screen(cleaner):
+    path = paths(cleaner)[0]
+    blocker = sqlite3.connect(cleaner.catalog.folder / "catalog.db")
+    blocker.execute(
+        "CREATE TRIGGER full BEFORE INSERT ON decisions BEGIN SELECT RAISE(ABORT, 'disk is full'); END"
+    )
+    blocker.commit()
+    reply = decide(cleaner, path, "remove")
+    assert reply["type"] == "refused" and "disk is full" in reply["text"]
+    assert reply["decisions"] == {path: None} and reply["saved"] == 1
 
 
 def test_a_photo_that_cannot_be_opened_is_a_row_with_a_sentence(catalog):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +26,14 @@ def answer(cleaner: Cleaner, message: dict) -> Iterator[Reply]:
     try:
         yield from handler(cleaner, message)
     except CatalogError as error:
-        yield {"type": "refused", "text": str(error), **_decisions(cleaner, message.get("choices", ()))}, []
+        yield _refused(cleaner, message, str(error))
+    except (OSError, sqlite3.Error) as error:  # the disk is full, gone or locked
+        yield _refused(cleaner, message, f"Not written ({error}): check the disk, then try again.")
+
+
+def _refused(cleaner: Cleaner, message: dict, text: str) -> Reply:
+    """A sentence, and how the choices of the message stand all the same."""
+    return {"type": "refused", "text": text, **_decisions(cleaner, message.get("choices", ()))}, []
 
 
 def _rows(cleaner: Cleaner, message: dict) -> Iterator[Reply]:

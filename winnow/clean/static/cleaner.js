@@ -128,6 +128,8 @@ class Cleaner {
     this.root.addEventListener("focusin", ({ target }) => target.setAttribute("data-lm-suppress-shortcuts", "true"));
     this.root.addEventListener("keydown", (event) => this.press(event));
     this.unfollow = followTheme(this.root);
+    this.holdTab = (event) => this.store.unsaved && event.preventDefault();
+    window.addEventListener("beforeunload", this.holdTab);
     this.timer = setInterval(() => {
       if (document.visibilityState === "visible" && this.root.isConnected) store.send({ type: "poll" });
     }, POLL);
@@ -135,6 +137,8 @@ class Cleaner {
 
   close() {
     clearInterval(this.timer);
+    clearTimeout(this.late);
+    window.removeEventListener("beforeunload", this.holdTab);
     this.unfollow();
     this.list.close();
     this.store.close();
@@ -233,7 +237,7 @@ class Cleaner {
   drawOnTheWay() {
     clearTimeout(this.late);
     this.late = setTimeout(() => {
-      if (this.store.unsaved) this.say(`${count(this.store.unsaved, "choice")} on the way: the kernel is busy.`);
+      if (this.store.unsaved) this.say(`${count(this.store.unsaved, "choice")} on the way: the kernel is busy or gone.`);
     }, 1500);
   }
 
