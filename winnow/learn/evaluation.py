@@ -111,6 +111,8 @@ def _intervals(labels, probs, guesses, k, resamples, seed) -> dict[str, tuple[fl
         accuracy, macro_f1, balanced, _ = _summary(confusion(labels[rows], guesses[rows], k))
         area = auroc(labels[rows], probs[rows, 1]) if k == 2 else None
         drawn.append((accuracy, macro_f1, balanced, np.nan if area is None else area))
-    low, high = np.nanpercentile(np.array(drawn, float), [2.5, 97.5], axis=0)
-    names = ("accuracy", "macro_f1", "balanced_accuracy", "auroc")[: 4 if k == 2 else 3]
+    names = ("accuracy", "macro_f1", "balanced_accuracy", "auroc")[
+        : 4 if k == 2 and not np.isnan(drawn).all(0)[3] else 3
+    ]
+    low, high = np.nanpercentile(np.array(drawn, float)[:, : len(names)], [2.5, 97.5], axis=0)
     return {name: (float(low[i]), float(high[i])) for i, name in enumerate(names)}

@@ -115,8 +115,8 @@ def resizes(size: int, method: str) -> list:
 def _augmentations(augment: str) -> list:
     if augment == "none":
         return []
-    if augment == "any-way-up":
-        return aug_transforms(flip_vert=True, max_warp=0.0, max_zoom=1.1, pad_mode="reflection")
+    if augment == "any-way-up":  # exact: a turn by ten degrees would blur and fill corners (docs/learn.md)
+        return aug_transforms(flip_vert=True, max_rotate=0.0, max_zoom=1.0, max_warp=0.0, max_lighting=0.1)
     return aug_transforms()
 
 

@@ -1,0 +1,142 @@
+"""Loaders: the frozen split, photos as Winnow reads them, and sampling that stays what it was."""
+
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from winnow.catalog import Catalog
+from winnow.images import open_image, resize
+from winnow.learn.loaders import TooFewPhotos, UnknownChoice, make_loaders, sampling_weights
+
+SIZE = 48
+
+
+@pytest.fixture(scope="module")
+def catalog(cell_photos, tmp_path_factory):
+    """40 functional and 16 defective cells, with their type as a second target."""
+    folder = tmp_path_factory.mktemp("loaders") / "cells"
+    for label, count in (("functional", 40), ("defective", 16)):
+        (folder / label).mkdir(parents=True)
+        for file in sorted((cell_photos / label).glob("*.png"))[:count]:
+            shutil.copy(file, folder / label)
+    catalog = Catalog(folder)
+    catalog.set_target("type", {p.path: "mono" if i % 2 else "poly" for i, p in enumerate(catalog.photos())})
+    return catalog
+
+
+def loaders(catalog, **options):
+    return make_loaders(catalog, **{"size": SIZE, "batch_size": 8, "augment": "none", **options})
+
+
+def as_pixels(dls, tensor):
+    """A normalised image tensor back as uint8 (size, size, 3)."""
+    return ((tensor.permute(1, 2, 0) * 0.5 + 0.5) * 255).round().to(torch.uint8).numpy()
+
+
+@pytest.mark.parametrize("method", ["squish", "crop", "pad", "random"])
+def test_the_validation_side_sees_exactly_what_resize_gives(catalog, method):
+    dls = loaders(catalog, method=method)
+    batch = next(iter(dls.valid))[0].as_subclass(torch.Tensor)
+    for tensor, file in zip(batch, dls.valid_ds.items, strict=False):
+        expected = np.asarray(resize(open_image(file), SIZE, dls.recipe["method"]))
+        assert np.array_equal(as_pixels(dls, tensor), expected)
+
+
+def test_a_photo_taken_with_the_camera_turned_is_upright(tmp_path):
+    for label in "ab":
+        (tmp_path / label).mkdir()
+        for number in range(5):
+            photo = Image.new("RGB", (40, 60), (number, 0, 0))
+            photo.paste((255, 255, 255), (0, 0, 40, 30))  # white above
+            exif = Image.Exif()
+            exif[0x0112] = 6
+            photo.rotate(90, expand=True).save(tmp_path / label / f"{number}.jpg", exif=exif, quality=95)
+    dls = loaders(Catalog(tmp_path), batch_size=4, method="crop")
+    pixels = as_pixels(dls, dls.valid.one_batch()[0][0].as_subclass(torch.Tensor))
+    assert pixels[:20].mean() > 240 > 20 > pixels[-20:].mean()
+
+
+def test_removing_a_photo_moves_no_other_to_the_other_side(catalog, tmp_path):
+    shutil.copytree(catalog.folder, tmp_path / "copy", ignore=shutil.ignore_patterns(".winnow"))
+    copy = Catalog(tmp_path / "copy")
+    before = {file.name for file in loaders(copy).valid_ds.items}
+    gone = copy.photos(split="train")[0].path
+    copy.remove(gone)
+    copy.apply()
+    assert {file.name for file in loaders(copy).valid_ds.items} == before
+
+
+def test_weights_lift_the_rare_class_and_survive_a_new_loader(catalog):
+    dls = loaders(catalog, weighted=1.0)
+    again = dls.train.new(bs=4).new(after_item=None)
+    rare = dls.vocab.o2i["defective"]
+    labels = np.array([int(dls.train_ds.tls[1][i]) for i in range(len(dls.train_ds))])
+    for loader in (dls.train, again):
+        drawn = np.concatenate([labels[loader.get_idxs()] for _ in range(60)])
+        assert abs((drawn == rare).mean() - 0.5) < 0.04
+    assert (labels == rare).mean() < 0.35
+
+
+def test_the_recipe_says_how_far_sampling_moved_the_classes(catalog):
+    recipe = loaders(catalog, weighted=1.0).recipe
+    assert recipe["sampled_prior"] == pytest.approx([0.5, 0.5])
+    assert recipe["prior"] == pytest.approx([13 / 45, 32 / 45], abs=0.03)
+    plain = loaders(catalog).recipe
+    assert plain["prior"] == plain["sampled_prior"]
+
+
+@pytest.mark.parametrize("weighted", [False, 0.5])
+def test_the_order_of_an_epoch_comes_from_the_seed_alone(catalog, weighted):
+    one, two, other = (loaders(catalog, weighted=weighted, seed=seed) for seed in (5, 5, 6))
+    np.random.seed(0)  # what else draws random numbers doesn't matter
+    torch.manual_seed(1)
+    assert list(one.train.get_idxs()) == list(two.train.get_idxs()) != list(other.train.get_idxs())
+
+
+def test_weights_are_the_counts_to_a_power():
+    weights = sampling_weights(["a"] * 4 + ["b"], True)
+    assert weights[4] / weights[0] == pytest.approx(2) and sampling_weights(["a", "b"], False) is None
+
+
+def test_too_many_or_too_few_weights_are_refused(catalog):
+    dls = loaders(catalog)
+    for count in (3, len(dls.train_ds) + 1):
+        with pytest.raises(ValueError, match="weights were given"):
+            dls.train.new(weights=np.ones(count))
+
+
+def test_a_loader_that_asks_for_shuffled_false_as_tta_does_is_not_shuffled(catalog):
+    dls = loaders(catalog, weighted=True)
+    assert list(dls.train.new(shuffled=False, drop_last=False).get_idxs()) == list(range(len(dls.train_ds)))
+
+
+def test_a_further_target_gives_its_own_labels(catalog):
+    dls = loaders(catalog, target="type")
+    types = {catalog.file(p.path): p.targets["type"] for p in catalog.photos()}
+    assert list(dls.vocab) == ["mono", "poly"]
+    assert [dls.vocab[int(dls.valid_ds.tls[1][i])] for i in range(4)] == [
+        types[f] for f in dls.valid_ds.items[:4]
+    ]
+
+
+def test_a_training_side_smaller_than_a_batch_is_refused_with_a_size_that_works(catalog):
+    with pytest.raises(TooFewPhotos, match=r"fewer than one batch of 64.*batch_size to"):
+        loaders(catalog, batch_size=64)
+
+
+def test_a_misspelled_choice_is_refused_with_the_choices(catalog):
+    with pytest.raises(UnknownChoice, match="METHOD can't be 'squash': choose one of squish"):
+        loaders(catalog, method="squash")
+    with pytest.raises(UnknownChoice, match="AUGMENT"):
+        loaders(catalog, augment="lots")
+
+
+def test_one_class_alone_is_refused(cell_photos, tmp_path):
+    (tmp_path / "only").mkdir()
+    for file in sorted((cell_photos / "functional").glob("*.png"))[:12]:
+        shutil.copy(file, tmp_path / "only")
+    with pytest.raises(TooFewPhotos, match="two classes"):
+        loaders(Catalog(tmp_path), batch_size=4)
