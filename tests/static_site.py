@@ -23,6 +23,7 @@ class Site:
     url: str
     server: ThreadingHTTPServer
     sent: list[tuple[str, int]] = field(default_factory=list)  # path, bytes of the body as transferred
+    paused: bool = False  # True: every connection is dropped, as if the host were gone
 
     @property
     def bytes(self) -> int:
@@ -38,6 +39,9 @@ class _Handler(SimpleHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
+        if self.server.site.paused:
+            self.close_connection = True
+            return
         path = Path(self.translate_path(self.path))
         path = path / "index.html" if path.is_dir() else path
         if not path.is_file():

@@ -9,8 +9,7 @@
  */
 import { EngineGone, failed, heatOf, seenBox, shares } from "./engine.js";
 import { CorrectionBox } from "./correction_box.js";
-
-const BROKEN = "The model can't be opened in this browser";
+import { Helper, HelperGone } from "./helper.js";
 
 /** What this browser lacks to run a model, as a sentence, or null. */
 export function whatIsMissing() {
@@ -33,63 +32,38 @@ const SIMD_PROBE = Uint8Array.of(
 export class BrowserEngine {
   /**
    * @param {Site} site
-   * @param {{onprogress?: (share: number) => void, oncorrections?: (count: number) => void, worker?: () => Worker}} [options]
+   * @param {{onprogress?: (share: number) => void, oncorrections?: (count: number) => void, startWorker?: () => Worker}} [options]
    */
-  constructor(site, { onprogress = () => {}, oncorrections = () => {}, worker = startWorker } = {}) {
-    Object.assign(this, { site, info: site.info, onprogress, oncorrections, startWorker: worker });
+  constructor(site, { onprogress = () => {}, oncorrections = () => {}, startWorker = startOwnWorker } = {}) {
+    Object.assign(this, { site, info: site.info, oncorrections });
     this.box = new CorrectionBox(site.facts.digest);
     this.answers = new Map();
-    this.calls = new Map();
     this.next = 0;
-    this.open();
-    this.box.count().then((count) => this.oncorrections(count));
-  }
-
-  /** Start a worker and let it load the model; `ready` settles when it can answer. */
-  open() {
-    this.worker = this.startWorker();
-    this.worker.onmessage = ({ data }) => this.receive(data);
-    this.worker.onerror = () => this.fail(new EngineGone(`${BROKEN}: load the page again.`));
-    const { facts, runtime, model } = this.site;
-    this.ready = this.call("load", { facts, runtime, model }).catch((error) => {
-      throw new EngineGone(`${BROKEN} (${error.message}): check the connection and load the page again.`);
+    this.reader = new Helper(startWorker());
+    this.thinker = new Helper(startWorker(), onprogress);
+    const { facts, runtime, model } = site;
+    this.ready = this.thinker.ask("load", { facts, runtime, model }).catch((error) => {
+      throw new EngineGone(`The model can't be opened in this browser (${error.message}): check the connection and load the page again.`);
     });
     this.ready.catch(() => {}); // each photo tells it
-  }
-
-  call(verb, argument) {
-    const id = ++this.next;
-    return new Promise((resolve, reject) => {
-      this.calls.set(id, { resolve, reject });
-      this.worker.postMessage({ id, do: verb, with: argument });
-    });
-  }
-
-  receive(message) {
-    if ("progress" in message) return this.onprogress(message.progress);
-    const call = this.calls.get(message.id);
-    this.calls.delete(message.id);
-    if ("value" in message) call?.resolve(message.value);
-    else call?.reject(Object.assign(new Error(message.detail), { sentence: message.sentence }));
-  }
-
-  fail(error) {
-    for (const { reject } of this.calls.values()) reject(error);
-    this.calls.clear();
+    this.box.count().then((count) => this.oncorrections(count));
   }
 
   /** @param {Blob} photo @param {import("./engine.js").PredictOptions} [options] */
   async predict(photo, { name = "This photo", onprogress = () => {}, signal } = {}) {
     const id = `photo-${++this.next}`;
-    await this.ready;
-    if (signal?.aborted) return failed(id, "Cancelled.");
     onprogress(1, "thinking");
     try {
-      const answer = this.answer(id, await this.call("predict", { photo, name }));
+      const { facts } = this.site;
+      const { pixels, width, height } = await this.reader.ask("read", { photo, name, facts });
+      await this.ready;
+      if (signal?.aborted) return failed(id, "Cancelled.");
+      const answer = this.answer(id, { ...(await this.thinker.ask("run", pixels)), width, height });
       this.answers.set(id, answer);
       return answer;
     } catch (error) {
       if (error instanceof EngineGone) throw error;
+      if (error instanceof HelperGone) throw new EngineGone("The model stopped in this browser: load the page again.");
       return failed(id, error.sentence ?? `${name} was too much for this browser (${error.message}): try a smaller copy.`);
     }
   }
@@ -133,9 +107,9 @@ export class BrowserEngine {
   }
 
   close() {
-    this.worker.terminate();
-    this.fail(new EngineGone("The page was closed."));
+    this.reader.end("the page was closed");
+    this.thinker.end("the page was closed");
   }
 }
 
-const startWorker = () => new Worker(new URL("./worker.js", import.meta.url), { type: "module" });
+const startOwnWorker = () => new Worker(new URL("./worker.js", import.meta.url), { type: "module" });

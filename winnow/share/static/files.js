@@ -18,19 +18,16 @@ async function openKept() {
 }
 
 /**
- * The bytes of a file, unpacked. Progress is 0 to 1.
+ * The bytes of a file, unpacked; so it is kept, because unpacking takes longer than reading. Progress is 0 to 1.
  * @param {PageFile} file @param {(share: number) => void} [onprogress] @returns {Promise<ArrayBuffer>}
  */
 export async function fetchKept(file, onprogress = () => {}) {
   const kept = await openKept();
   const found = await kept?.match(keptAs(file));
-  let packed = found && (await found.arrayBuffer());
-  if (!packed) {
-    packed = await download(file, onprogress);
-    await kept?.put(keptAs(file), new Response(packed)).catch(() => {}); // a full disk is no reason to stop
-  }
-  onprogress(1);
-  return unpack(packed);
+  if (found) return unpack(await found.arrayBuffer());
+  const bytes = await unpack(await download(file, onprogress));
+  await kept?.put(keptAs(file), new Response(bytes)).catch(() => {}); // a full disk is no reason to stop
+  return bytes;
 }
 
 async function download(file, onprogress) {

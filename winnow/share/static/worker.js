@@ -1,64 +1,59 @@
 /**
- * The model in a worker, so that the page never freezes. Messages: {id, do: "load"|"predict", ...} in,
- * {id, value} or {id, sentence} or {progress} out.
+ * What runs beside the page, so that it never freezes: one worker reads photos, one runs the model, and the next
+ * photo is read while this one is thought about. Messages: {id, do: "load"|"read"|"run", with} in; {id, value} or
+ * {id, sentence, detail} or {progress} out.
  */
 import { readBitmap, readPhoto, UnreadablePhoto } from "./photo_reader.js";
 import { resizeLikeTraining } from "./resize.js";
 import { fetchKept } from "./files.js";
-import * as ort from "./ort.mjs";
 
-let session = null, facts = null;
+let session = null, ort = null, shape = null;
 
 /** Open the model; its two large files are kept for the next visit. */
-async function load(files) {
-  facts = files.facts;
-  const loaded = { runtime: 0, model: 0 };
-  const note = (name) => (share) => {
-    loaded[name] = share;
-    postMessage({ progress: (loaded.runtime * files.runtime.bytes + loaded.model * files.model.bytes) / (files.runtime.bytes + files.model.bytes) });
-  };
-  const [runtime, model] = await Promise.all([
-    fetchKept(files.runtime, note("runtime")),
-    fetchKept(files.model, note("model")),
-  ]);
+async function load({ facts, runtime, model }) {
+  const got = new Map([[runtime, 0], [model, 0]]);
+  const fetchNoted = (file) => fetchKept(file, (share) => {
+    got.set(file, share * file.bytes);
+    postMessage({ progress: (got.get(runtime) + got.get(model)) / (runtime.bytes + model.bytes) });
+  });
+  const [script, wasm, graph] = await Promise.all([import("./ort.mjs"), fetchNoted(runtime), fetchNoted(model)]);
+  ort = script;
   ort.env.wasm.numThreads = 1; // more would need headers that free hosts don't send
-  ort.env.wasm.wasmBinary = runtime;
+  ort.env.wasm.wasmBinary = wasm;
   ort.env.logLevel = "error";
-  session = await ort.InferenceSession.create(new Uint8Array(model), { graphOptimizationLevel: "all" });
-  await run(new Uint8Array(facts.size * facts.size * 3)); // the first run is slow: not the visitor's
-  return session.outputNames;
+  shape = [1, facts.size, facts.size, 3];
+  session = await ort.InferenceSession.create(new Uint8Array(graph));
 }
 
-async function run(pixels) {
-  const input = new ort.Tensor("uint8", pixels, [1, facts.size, facts.size, 3]);
-  const outputs = await session.run({ pixels: input });
-  return Object.fromEntries(Object.entries(outputs).map(([name, tensor]) => [name, tensor.data]));
-}
-
-/** What the model says of one photo, and the upright photo's size. */
-async function predict({ photo, name }) {
+/** A photo as the model is shown it, and its size upright. */
+async function read({ photo, name, facts }) {
   const bitmap = await readPhoto(photo, facts.maxPixels, name);
   const { width, height } = bitmap;
-  let pixels;
   try {
-    pixels = resizeLikeTraining(readBitmap(bitmap), width, height, facts.size, facts.method, facts.tallFirst);
+    const pixels = resizeLikeTraining(readBitmap(bitmap), width, height, facts.size, facts.method, facts.tallFirst);
+    return { pixels, width, height };
   } finally {
     bitmap.close();
   }
-  return { ...(await run(pixels)), width, height };
 }
 
-const verbs = { load, predict };
+/** What the model says, by the name of each output. */
+async function run(pixels) {
+  const outputs = await session.run({ pixels: new ort.Tensor("uint8", pixels, shape) });
+  return Object.fromEntries(Object.entries(outputs).map(([name, tensor]) => [name, tensor.data]));
+}
+
+const verbs = { load, read, run };
 let last = Promise.resolve();
 
 onmessage = ({ data }) => {
-  // One after another: two sessions at once would only share the core.
+  // One after another: two at once would need the memory of two and be no sooner done.
   last = last.then(async () => {
     try {
       postMessage({ id: data.id, value: await verbs[data.do](data.with) });
     } catch (error) {
-      const known = error instanceof UnreadablePhoto;
-      postMessage({ id: data.id, sentence: known ? error.message : null, detail: String(error?.message ?? error) });
+      const sentence = error instanceof UnreadablePhoto ? error.message : null;
+      postMessage({ id: data.id, sentence, detail: String(error?.message ?? error) });
     }
   });
 };
