@@ -114,6 +114,7 @@ class Cleaner {
     on("go", ({ detail }) => this.moveTo(detail.position));
     on("undone", ({ detail }) => this.afterUndo(detail));
     on("applied", ({ detail }) => this.say(detail.text));
+    on("working", ({ detail }) => this.say(detail));
     on("refused", ({ detail }) => {
       store.takeDecided(detail);
       this.afterAnswer(detail);
@@ -352,7 +353,10 @@ class Cleaner {
   }
 
   openApply() {
-    openApply(this.root, this.model.get("progress").pending, () => this.store.send({ type: "apply" }));
+    openApply(this.root, this.model.get("progress").pending, () => {
+      this.store.send({ type: "apply" });
+      this.say("Moving the files…");
+    });
   }
 
   // -- keys ------------------------------------------------------------------------------------

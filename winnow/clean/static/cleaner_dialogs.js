@@ -138,6 +138,7 @@ export function openAcceptAll(root, store) {
   slider.addEventListener("input", ask);
   go.addEventListener("click", () => {
     store.send({ type: "accept", threshold: Number(slider.value) / 100 });
+    store.tell("working", "Accepting…");
     dialog.close();
   });
   ask();
