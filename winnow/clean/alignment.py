@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import threading
 from dataclasses import dataclass
 
@@ -30,18 +29,21 @@ NOTHING = Match(0.0, 0.0)
 def compare(first: np.ndarray, second: np.ndarray) -> Match:
     """Align two grey pictures (h, w) uint8, already turned alike, and compare them.
 
-    The starting points are frame on frame, and a similarity from ORB keypoints by RANSAC; the better one is refined
-    by ECC (Evangelidis and Psarakis 2008) to an affine map. What agrees is aligned and compared again, closely.
+    Frame is laid on frame and refined by ECC (Evangelidis and Psarakis 2008) to an affine map; where that fails,
+    ORB keypoints and RANSAC give another start. What agrees is aligned and compared again, closely.
     """
     one, two = _on_canvas(first, COARSE), _on_canvas(second, COARSE)
-    starts = [start for start in (_frame_on_frame(one, two), _by_keypoints(one, two)) if start is not None]
-    coarse, warp = max((_agreement(one, two, start), i, start) for i, start in enumerate(starts))[::2]
-    if coarse.likeness < WORTH:
-        refined = _refine(one, two, warp)
-        coarse, warp = max((coarse, 0, warp), (_agreement(one, two, refined), 1, refined))[::2]
-    if coarse.likeness < WORTH:
-        return coarse
-    return _look_closely(first, second, warp, one, two)
+    best, warp = NOTHING, None
+    for propose in (_frame_on_frame, _by_keypoints):
+        start = propose(one, two)
+        for refine in (False, True):
+            if start is None or best.likeness >= WORTH:
+                continue
+            tried = _refine(one, two, start) if refine else start
+            match = _agreement(one, two, tried)
+            if match > best:
+                best, warp = match, tried
+    return best if best.likeness < WORTH else _look_closely(first, second, warp, one, two)
 
 
 def _look_closely(first, second, warp, one, two) -> Match:
@@ -131,22 +133,23 @@ def _band(grey: np.ndarray, band: tuple[float, float]) -> np.ndarray:
 
 
 def _middle_block(a: np.ndarray, b: np.ndarray, inside: np.ndarray) -> float:
-    """The median over blocks with structure of the block's correlation."""
-    parts = [part for part in _blocks(a.shape) if inside[part].mean() > 0.7]
-    if not parts:
+    """The median of the blocks' correlations, over blocks that are covered and have structure."""
+    mask = inside.astype(np.float32)
+    count, sum_a, sum_b, aa, bb, ab = (
+        _block_sums(part) for part in (mask, a * mask, b * mask, a * a * mask, b * b * mask, a * b * mask)
+    )
+    full = count > 0.7 * (mask.size / BLOCKS**2)
+    if not full.any():
         return 0.0
-    scores = np.array([_correlation(a[part], b[part], inside[part]) for part in parts])
-    structure = np.array([a[part].std() for part in parts])
+    count, sum_a, sum_b, aa, bb, ab = (part[full] for part in (count, sum_a, sum_b, aa, bb, ab))
+    spread_a, spread_b = aa - sum_a**2 / count, bb - sum_b**2 / count
+    scores = (ab - sum_a * sum_b / count) / np.sqrt(np.maximum(spread_a * spread_b, 1e-6))
+    structure = np.sqrt(np.maximum(spread_a, 0) / count)
     return float(np.median(scores[structure >= 0.5 * np.median(structure)]))
 
 
-def _correlation(a: np.ndarray, b: np.ndarray, inside: np.ndarray) -> float:
-    a, b = a[inside], b[inside]
-    a, b = a - a.mean(), b - b.mean()
-    return float(a @ b / max(np.sqrt((a @ a) * (b @ b)), 1e-6))
-
-
-def _blocks(shape: tuple[int, int]) -> list[tuple[slice, slice]]:
-    rows, columns = (np.linspace(0, side, BLOCKS + 1).astype(int) for side in shape)
-    ys, xs = ([slice(*pair) for pair in itertools.pairwise(ends)] for ends in (rows, columns))
-    return [(y, x) for y in ys for x in xs]
+def _block_sums(values: np.ndarray) -> np.ndarray:
+    """Sums (6, 6) over equal blocks; a rest at the right and the bottom is left out."""
+    height, width = (side // BLOCKS for side in values.shape)
+    cut = values[: height * BLOCKS, : width * BLOCKS]
+    return cut.reshape(BLOCKS, height, BLOCKS, width).sum((1, 3), dtype=np.float64)
