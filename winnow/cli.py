@@ -80,7 +80,9 @@ def predict(
     export: Annotated[Path, typer.Option(help="The export; its .onnx makes it fast.")] = Path("export.pkl"),
     out: Annotated[Path | None, typer.Option(help="The CSV to write (default: standard output).")] = None,
     batch_size: Annotated[int, typer.Option(help="Photos at a time.")] = 32,
-    tta: Annotated[int, typer.Option(help="Passes of test-time augmentation; needs fastai, and is slow.")] = 0,
+    tta: Annotated[
+        int, typer.Option(help="Passes of test-time augmentation; needs fastai, and is slow.")
+    ] = 0,
 ) -> None:
     """Answer photos with an export: one row each with the label and every class's probability."""
     from winnow.share.answers import write_answers
@@ -176,6 +178,25 @@ def runs(
     from winnow.learn.tracking import runs_table
 
     typer.echo(runs_table(Catalog(folder), kind=kind).to_string(index=False))
+
+
+@app.command()
+def doctor(
+    notebook: Annotated[Path, typer.Argument(help="The app.")] = Path("app.ipynb"),
+    export: Annotated[Path, typer.Option(help="The export that the app loads.")] = Path("export.pkl"),
+) -> None:
+    """Look at an app before it is shared and say in plain words what to fix; exit status 1 if anything must be."""
+    from winnow.share.doctor import Finding, examine
+
+    def show(finding: Finding) -> None:
+        mark = {True: "ok  ", None: "note", False: "FIX "}[finding.ok]
+        typer.echo(f"{mark}  {finding.what}: {finding.said}")
+        if finding.ok is not True and finding.fix:
+            typer.echo(f"      → {finding.fix}")
+
+    findings = examine(notebook, export=export, progress=show)
+    if any(finding.ok is False for finding in findings):
+        raise typer.Exit(1)
 
 
 def _pairs(options: list[str], values: list[str]) -> list[str]:

@@ -128,7 +128,13 @@ def _config(places: int, ready: int, memory_mb: int, idle: float, grace: float) 
                 "allow_template_override": "NO",
                 "allow_theme_override": "NO",
                 "show_tracebacks": False,
+                "extension_denylist": [
+                    "@jupyterhub/jupyter-server-proxy",
+                    "jupyterlab_pygments",
+                ],  # no use here
             },
+            # On Binder a Jupyter server on the same host keeps its login under Jupyter's usual name.
+            "IdentityProvider": {"cookie_name": "winnow-login"},
             "VoilaExecutor": {
                 "cell_error_instruction": "The app's owner finds the reason in the server's log.",
                 "cell_timeout_instruction": "Please reload the page.",
