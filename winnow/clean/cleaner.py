@@ -211,9 +211,9 @@ class ImageClassifierCleaner(anywidget.AnyWidget):
         self.busy = text
 
     def _work_out_estimate(self) -> dict:
-        """From the scores and the choices so far; nothing for a further target, whose choices aren't counted."""
+        """From the scores and the choices so far."""
         found = self._found.get(self.target)
-        if self.target or not hasattr(found, "estimate") or not len(found):
+        if not hasattr(found, "estimate") or not len(found):
             return {}
         return estimate_words(found.estimate())
 

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import uuid
 from datetime import datetime, timezone
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from winnow.catalog import Applied, CatalogError, Decision, UnknownClass
-from winnow.clean.cleaner_journal import JournalReader
+from winnow.clean.cleaner_journal import Columns, JournalReader
 
 if TYPE_CHECKING:
     from winnow.catalog import Catalog
@@ -40,8 +41,10 @@ class LabelBook:
         """The labels that a photo can have."""
         return self.catalog.classes
 
-    def decide(self, path: str, action: str, label: str | None, *, by: str, why: str) -> Decision:
-        """Journal one choice; raises `CatalogError`."""
+    def decide(
+        self, path: str, action: str, label: str | None, *, by: str, why: str, last: Decision | None = None
+    ) -> Decision:
+        """Journal one choice, or find that it is there already; raises `CatalogError`."""
         if action == "relabel":
             return self.catalog.relabel(path, label, by=by, why=why)
         return {"keep": self.catalog.keep, "remove": self.catalog.remove}[action](path, by=by, why=why)
@@ -59,20 +62,30 @@ class TargetBook:
 
     def __init__(self, catalog: Catalog, target: str):
         self.catalog, self.target = catalog, target
-        self.reader = JournalReader(catalog)
-        self.marks = self.reader.marks
 
-    @property
+    @cached_property
+    def reader(self) -> JournalReader:
+        """Opened when it is first needed: who only reads the history needs none."""
+        return JournalReader(self.catalog)
+
+    def marks(self) -> tuple[int, int, int]:
+        """Grows with every choice that anybody writes."""
+        return self.reader.marks()
+
+    @cached_property
     def classes(self) -> list[str]:
-        """The values that this target has."""
+        """The values that this target has, as of the last look."""
         return sorted(set(self.columns().labels))
 
-    def columns(self):
+    def columns(self) -> Columns:
         """The photos that have this target."""
+        self.__dict__.pop("classes", None)
         return self.reader.columns(self.target)
 
-    def decide(self, path: str, action: str, label: str | None, *, by: str, why: str) -> Decision:
-        """Write one choice; the value changes when it is applied."""
+    def decide(
+        self, path: str, action: str, label: str | None, *, by: str, why: str, last: Decision | None = None
+    ) -> Decision:
+        """Write one choice; the value changes when it is applied. `last`: the choice that stands, if any."""
         photo = self.catalog.photo(path)
         before = photo.targets.get(self.target)
         if action == "remove":
@@ -85,17 +98,17 @@ class TargetBook:
             )
         kind = "keep" if label in (None, before) else action
         after = label if kind == "relabel" else None
-        last = self.standing().get(path)
         if last and last.state == "pending" and (last.kind, last.after) == (kind, after):
             return last
-        self._write(
-            path, event="choice", kind=kind, before=before, after=after, by=by, why=why, sha256=photo.sha256
-        )
-        return self.standing()[path]
+        said = {"kind": kind, "before": before, "after": after, "by": by, "why": why, "sha256": photo.sha256}
+        at = self._write(path, event="choice", **said)
+        return Decision(id=self.reader.last_row(ROW, path), path=path, state="pending", at=at, **said)
 
-    def _write(self, path: str, **data) -> None:
+    def _write(self, path: str, **data) -> str:
+        """Add a row; the key makes it one of its kind. Returns its time."""
         data |= {"target": self.target, "at": _now(), "key": uuid.uuid4().hex}
         self.catalog.add_row(ROW, path, f"{self.target}: {data['event']}", data)
+        return data["at"]
 
     def history(self) -> list[Decision]:
         """Every choice about this target, oldest first, with what became of it."""

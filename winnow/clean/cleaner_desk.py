@@ -171,9 +171,9 @@ class Desk:
 
     def _decide(self, choice: Choice, why: str) -> int | None:
         """Journal one choice; its number, or None if it was there already."""
-        path = choice["path"]
-        decision = self.book.decide(path, choice["action"], choice.get("label"), by=self.by, why=why)
-        before = self.standing.get(path)
+        path, before = choice["path"], self.standing.get(choice["path"])
+        said = {"by": self.by, "why": why, "last": before}
+        decision = self.book.decide(path, choice["action"], choice.get("label"), **said)
         self.mine.add(decision.id)
         self.pending[path] = self.standing[path] = decision
         return None if before and before.id == decision.id else decision.id

@@ -67,6 +67,11 @@ class JournalReader:
         """Grows with every choice and step that anybody writes."""
         return tuple(number or 0 for number in self.db.execute(MARKS).fetchone())
 
+    def last_row(self, kind: str, path: str) -> int:
+        """The number of the newest review row of this kind about a photo."""
+        query = "SELECT max(id) FROM queue WHERE kind = ? AND path = ?"
+        return self.db.execute(query, [kind, path]).fetchone()[0]
+
     def close(self) -> None:
         """Let go of the file."""
         self.db.close()
