@@ -138,12 +138,13 @@ class Catalog:
         targets: Mapping[str, str] | None = None,
         extra: Mapping[str, object] | None = None,
         move: bool = False,  # take the source away once it is in
+        durable: bool = True,  # wait for the disk; else a power cut may take what can be fetched again
     ) -> Photo:
         """Take an image in; the same bytes in the same class give the photo that is there already.
 
         Raises `BadImage` for what is no photo, `WasRemoved` for bytes that a person removed before.
         """
-        path = intake.add(self._store, source, label, name=name, origin=origin, move=move)
+        path = intake.add(self._store, source, label, name=name, origin=origin, move=move, durable=durable)
         for key, value in (targets or {}).items():
             self.set_target(key, {path: value})
         for key, value in (extra or {}).items():

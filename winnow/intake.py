@@ -25,6 +25,7 @@ def add(
     name: str | None = None,
     origin: dict | None = None,
     move: bool = False,
+    durable: bool = True,
 ) -> str:
     """Verify `source`, put a copy of it into its class folder and write it down; returns its path."""
     check_label(label)
@@ -38,9 +39,8 @@ def add(
     with store.exclusive():
         path = _path_of(store, sha256, label)
         if path is None:
-            path = _bring_in(
-                store, data, sha256, size, label, name or _name_for(source, sha256, data), origin
-            )
+            name = name or _name_for(source, sha256, data)
+            path = _bring_in(store, data, sha256, size, label, name, origin, durable)
     if move and not isinstance(source, bytes) and not Path(source).samefile(store.folder / path):
         Path(source).unlink()
     return path
@@ -59,13 +59,15 @@ def _path_of(store: Store, sha256: str, label: str) -> str | None:
     return None
 
 
-def _bring_in(store, data: bytes, sha256: str, size, label: str, name: str, origin: dict | None) -> str:
+def _bring_in(
+    store, data: bytes, sha256: str, size, label: str, name: str, origin: dict | None, durable: bool
+) -> str:
     """Origin first, then the file under its final name, then its row: a crash leaves nothing unexplained."""
     with store.write(durable=False) as db:
         insert_image(db, sha256, size, len(data), origin)
     reached("origin written")
     folder, side = home_of(store.folder, label)
-    target = _write_new(store, data, folder, name)
+    target = _write_new(store, data, folder, name, durable)
     reached("file written")
     path = target.relative_to(store.folder).as_posix()
     stat = target.stat()
@@ -77,7 +79,7 @@ def _bring_in(store, data: bytes, sha256: str, size, label: str, name: str, orig
     return path
 
 
-def _write_new(store: Store, data: bytes, folder: str, name: str) -> Path:
+def _write_new(store: Store, data: bytes, folder: str, name: str, durable: bool) -> Path:
     """Write `data` under a free name in a class folder; the file appears whole or not at all."""
     temporary = None
     try:
@@ -86,7 +88,8 @@ def _write_new(store: Store, data: bytes, folder: str, name: str) -> Path:
             temporary = Path(file.name)
             file.write(data)
             file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                os.fsync(file.fileno())
         temporary.chmod(0o644)
         return _move_to_free_name(temporary, store.folder / folder, Path(name).name)
     except OSError as error:
