@@ -163,14 +163,10 @@ def _transport(options: DownloadOptions) -> httpx.AsyncBaseTransport:
     verify = options.verify
     if isinstance(verify, str):
         verify = ssl.create_default_context(cafile=verify)
-    limits = httpx.Limits(
-        max_connections=options.concurrency + 16,
-        max_keepalive_connections=options.concurrency,
-        keepalive_expiry=15,
-    )
     if options.proxy:
+        limits = httpx.Limits(max_connections=options.concurrency + 16, max_keepalive_connections=None)
         return httpx.AsyncHTTPTransport(proxy=options.proxy, verify=verify, limits=limits)
-    return GuardedTransport(allow_hosts=options.allow_hosts, verify=verify, limits=limits)
+    return GuardedTransport(allow_hosts=options.allow_hosts, verify=verify, per_host=options.per_host + 1)
 
 
 def _no_picture(start: bytes) -> str:

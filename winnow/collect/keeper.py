@@ -79,7 +79,7 @@ class Keeper:
                 origin |= {"original_sha256": job.sha256, "original_bytes": file.stat().st_size}
                 origin |= {"original_width": size[0], "original_height": size[1]}
                 name = str(Path(name).with_suffix(suffix_of(data)))
-        return self._catalog.add(data, job.found.label, name=name, origin=origin).path
+        return self._catalog.add(data, job.found.label, name=name, origin=origin, durable=False).path
 
     def take_out_placeholders(self) -> int:
         """Remove photos whose picture turned out to be a placeholder after they came in; undo brings them back.

@@ -59,7 +59,7 @@ def write_sample(
     paths = {}
     for count, cell in enumerate(new, start=1):
         origin = {**ORIGIN, "file": cell.file.name}
-        paths[catalog.add(cell.file, cell.label, origin=origin).path] = cell
+        paths[catalog.add(cell.file, cell.label, origin=origin, durable=False).path] = cell
         if progress:
             progress(count, len(new))
     if new:
