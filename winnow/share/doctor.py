@@ -20,7 +20,7 @@ GIT_LIMIT_MB = 100  # GitHub refuses larger files
 # Runs in a process of its own, as an app's kernel would: what this process has imported proves nothing.
 CLEAN_PROCESS = """
 import base64, io, json, sys
-import psutil
+import pillow_heif, psutil
 from PIL import Image
 from winnow.share.photo_app import photo_app
 def uss(): return psutil.Process().memory_full_info().uss / 1e6
@@ -31,7 +31,9 @@ photos = [base64.b64decode(e["url"].partition(",")[2]) for e in predictor.facts.
 examples = len(photos)
 buffer = io.BytesIO()
 Image.linear_gradient("L").resize((4000, 3000)).convert("RGB").save(buffer, "JPEG")
-answers = predictor.predict([*photos, buffer.getvalue()])
+heic = io.BytesIO()
+pillow_heif.from_pillow(Image.radial_gradient("L").convert("RGB")).save(heic)
+answers = predictor.predict([*photos, buffer.getvalue(), heic.getvalue()])
 photo_app(predictor)
 json.dump({
     "labels": predictor.labels, "light": predictor.light, "examples": examples,
