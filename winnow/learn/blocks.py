@@ -69,6 +69,19 @@ class TrainOnlyCrop(RandomResizedCrop):
     split_idx = 0
 
 
+class Albumented(Transform):
+    """An Albumentations pipeline as an item transform of the training side."""
+
+    split_idx, order = 0, 2
+
+    def __init__(self, pipeline):
+        super().__init__()
+        self.pipeline = pipeline
+
+    def encodes(self, photo: PILImage):
+        return UprightPhoto(Image.fromarray(self.pipeline(image=np.asarray(photo))["image"]))
+
+
 class PhotoLoader(TfmdDL):
     """fastai's loader, with three repairs.
 

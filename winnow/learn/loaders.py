@@ -12,7 +12,7 @@ from fastai.torch_core import default_device, set_seed
 from fastai.vision.augment import Normalize, PadMode, Resize, ResizeMethod, aug_transforms
 
 from winnow.catalog import Catalog, Photo
-from winnow.learn.blocks import LabelOf, PhotoLoader, TrainOnlyCrop, photo_block
+from winnow.learn.blocks import Albumented, LabelOf, PhotoLoader, TrainOnlyCrop, photo_block
 from winnow.learn.pixels import cached_pixels
 
 METHODS = {
@@ -43,6 +43,7 @@ def make_loaders(
     weighted: bool | float = False,  # True: 1/count**0.5; a number is the power
     augment: str = "upright",  # "upright" photos, things that lie "any-way-up", or "none"
     seed: int = 42,
+    pipeline=None,  # an Albumentations pipeline, applied to each training photo after the resize
     scale: tuple = MEAN_STD,  # mean and standard deviation that the backbone was trained with
 ) -> DataLoaders:
     """fastai `DataLoaders` of a catalog: train and valid are its frozen split, photos are read upright.
@@ -60,14 +61,14 @@ def make_loaders(
     set_seed(seed)
     block = DataBlock(
         blocks=(
-            photo_block(_ready_pixels(catalog, photos, size, method)),
+            photo_block(ready_pixels(catalog, photos, size, method)),
             CategoryBlock(vocab=_vocab(labels)),
         ),
         get_items=_Files(catalog, photos),
         splitter=_Sides(catalog, photos),
         get_y=LabelOf({catalog.file(path): label for path, label in labels.items()}),
-        item_tfms=resizes(size, method),
-        batch_tfms=[*_augmentations(augment), Normalize.from_stats(*scale)],
+        item_tfms=[*resizes(size, method), *([Albumented(pipeline)] if pipeline else [])],
+        batch_tfms=[*augmentations(augment), Normalize.from_stats(*scale)],
         dl_type=PhotoLoader,
     )
     weights = sampling_weights([labels[p.path] for p in photos if p.split == "train"], weighted)
@@ -79,6 +80,10 @@ def make_loaders(
         dl_kwargs=[{"weights": weights, "seed": seed}, {}],
     )
     dls.catalog = catalog
+    dls.loading = {
+        "size": size, "method": method, "batch_size": batch_size, "target": target, "weighted": weighted, "augment": augment,
+        "seed": seed, "pipeline": pipeline, "scale": scale,
+    }  # fmt: skip
     dls.recipe = {
         "size": size,
         "method": METHODS[method],
@@ -112,7 +117,8 @@ def resizes(size: int, method: str) -> list:
     return [TrainOnlyCrop(size, min_scale=0.5), plain] if method == "random" else [plain]
 
 
-def _augmentations(augment: str) -> list:
+def augmentations(augment: str) -> list:
+    """fastai's batch transforms for one of `AUGMENTS`; only the training side goes through them."""
     if augment == "none":
         return []
     if augment == "any-way-up":  # exact: a turn by ten degrees would blur and fill corners (docs/learn.md)
@@ -151,7 +157,7 @@ class _Sides:
         return tuple([i for i, side in enumerate(sides) if side == name] for name in ("train", "valid"))
 
 
-def _ready_pixels(catalog: Catalog, photos: list[Photo], size: int, method: str) -> dict[Path, np.ndarray]:
+def ready_pixels(catalog: Catalog, photos: list[Photo], size: int, method: str) -> dict[Path, np.ndarray]:
     """Pixels that need no decoding: all where training resizes like validation, else the validation side's."""
     wanted = photos if method == "squish" else [photo for photo in photos if photo.split == "valid"]
     files = {photo.sha256: catalog.file(photo.path) for photo in wanted}

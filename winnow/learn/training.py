@@ -103,7 +103,7 @@ def make_learner(
         del model_meta[arch]
     learn.arch = partial(make_backbone, backbone, size=size)  # what an export can name
     learn.recipe = {**dls.recipe, "backbone": backbone, "temperature": 1.0}
-    return _suit_device(learn)
+    return suit_device(learn)
 
 
 def probe_of(dls: DataLoaders, *, backbone: str = "tf_efficientnet_lite0") -> Probe:
@@ -216,8 +216,8 @@ def _targets(dataset) -> list:
     return [dataset.tls[1][i] for i in range(len(dataset))]
 
 
-def _suit_device(learn: Learner) -> Learner:
-    """channels_last everywhere; half precision on a GPU; an allocator that keeps its memory on a CPU."""
+def suit_device(learn: Learner) -> Learner:
+    """Channels_last everywhere; half precision on a GPU; an allocator that keeps its memory on a CPU."""
     learn.add_cb(ChannelsLast())
     if torch.device(learn.dls.device).type == "cuda":
         return learn.to_bf16() if torch.cuda.is_bf16_supported() else learn.to_fp16()
