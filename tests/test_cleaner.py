@@ -100,6 +100,11 @@ def test_apply_moves_the_files_and_the_list_follows(cleaner):
     moved = path.replace("defective/", "functional/")
     assert cleaner.catalog.file(moved).exists() and moved in paths(cleaner) and path not in paths(cleaner)
     assert cleaner.desk.standing[moved].state == "applied"
+    ask(cleaner, "undo")
+    row = next(row for row in cleaner.desk.rows(0, 12) if row["path"] == path)
+    assert (
+        cleaner.catalog.file(path).exists() and row["decision"] is None and row["suggested"] == "functional"
+    )
 
 
 def test_code_written_for_fastai_may_move_the_files_itself(cleaner):

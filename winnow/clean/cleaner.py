@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import anywidget
 import traitlets as t
 
-from winnow.catalog import Applied, Catalog, CatalogError
+from winnow.catalog import Applied, Catalog, CatalogError, NoSuchPhoto
 from winnow.clean import cleaner_messages
 from winnow.clean.cleaner_desk import Desk
 from winnow.clean.cleaner_pictures import Courier, Parcel, Pictures
@@ -146,9 +146,8 @@ class ImageClassifierCleaner(anywidget.AnyWidget):
     def _show_list(self, *, stay: bool = False) -> None:
         """Tell the window that positions mean something else now; `stay` keeps the photo that one looks at."""
         queue = self.desk.queue
-        self.classes, self.kinds, self.counts = self.desk.classes, queue.kinds, queue.counts("label")
-        sides = queue.counts("split")
-        self.splits = [side for side in ("train", "valid", "test", "none") if side in sides]
+        self.classes, self.kinds, self.counts = self.desk.classes, queue.kinds, queue.counts()
+        self.splits = [side for side in ("train", "valid", "test", "none") if side in self.desk.sides]
         self.sorry = "" if len(queue) else _nothing(self.catalog)
         version, first = self.view["version"] + 1, self.desk.next_open(-1)
         self.view = {"version": version, "total": len(self.desk.shown), "first": max(first, 0), "stay": stay}
@@ -174,9 +173,11 @@ class ImageClassifierCleaner(anywidget.AnyWidget):
     # -- pictures ----------------------------------------------------------------------------------
 
     def _fetch_thumb(self, path: str) -> bytes:
-        queue = self.desk.queue
-        place = queue.place.get(path)
-        return self.pictures.thumb(self.catalog.file(path), None if place is None else queue.shas[place])
+        file = self.catalog.file(path)
+        try:
+            return self.pictures.thumb(file, self.catalog.photo(path).sha256)
+        except NoSuchPhoto:  # it can't be read, or has moved since
+            return self.pictures.thumb(file)
 
     def _deliver(self, parcel: Parcel) -> None:
         items = [_picture_item(path, picture) for path, picture in parcel]

@@ -58,8 +58,8 @@ class Desk:
         """Read the photos anew (files moved, or the ranking came); `None` keeps the ranking."""
         if suspects is not None:
             self.suspects = list(suspects)
-        self.queue = Queue(self.book.columns(), self.suspects)
-        self.classes = self.book.classes
+        self.queue = Queue(self.book.columns(), self.suspects, splits=self.book.reader.splits)
+        self.classes, self.sides = self.book.classes, self.book.reader.sides()
         self._read_choices()
         self.choose()
 
@@ -81,7 +81,7 @@ class Desk:
     def row(self, row: int) -> dict:
         """One photo: what it is called, what speaks against that, what was decided."""
         path, label = self.queue.paths[row], self.queue.labels[row]
-        shown = {"path": path, "label": label, "split": self.queue.splits[row]}
+        shown = {"path": path, "label": label}
         shown |= {
             "decision": _brief(self.standing.get(path)),
             "suggested": None,
@@ -113,7 +113,8 @@ class Desk:
             {"path": other, "label": self.queue.labels[at]} for other, at in known if at is not None
         ]
         reasons = [{"kind": suspect.kind, "reason": suspect.reason} for suspect in rows]
-        return {"path": path, "reasons": reasons, "neighbours": neighbours[:12]}
+        split = None if path in self.queue.faults else self.catalog.photo(path).split
+        return {"path": path, "split": split, "reasons": reasons, "neighbours": neighbours[:12]}
 
     def progress(self) -> dict:
         """How many photos there are, were looked at, and wait for `apply`."""
@@ -215,11 +216,12 @@ class Desk:
         if strange and not anybody:
             raise NotYours(f"The last choice is {strange.by or 'somebody else'}'s ({strange.path}).")
         taken = last[-1:] if strange else last
+        here = {decision.id: path for path, decision in self.standing.items()}
         undone = self.book.undo(len(taken))
         if self.steps and not strange:
             self.steps.pop()
         if any(decision.state == "applied" for decision in taken):
-            self.load()  # files went back
+            self._follow({here.get(decision.id, decision.path): decision.path for decision in taken})
         else:
             self._read_choices()
         return undone
@@ -232,15 +234,16 @@ class Desk:
         """Carry out what waits; the list follows the files, also those that somebody moved by hand."""
         try:
             applied = self.book.apply()
-        except (
-            CannotMove
-        ):  # code written for fastai unlinks and moves files itself: look at the disk, then again
-            self.catalog.sync()
+        except CannotMove:
+            self.catalog.sync()  # code written for fastai unlinks and moves files itself
             applied = self.book.apply()
-        moves = dict(applied.moved)
+        self._follow(dict(applied.moved))
+        return applied
+
+    def _follow(self, moves: dict[str, str]) -> None:
+        """Files moved: their suspicions go with them."""
         self.suspects = [_moved(suspect, moves) for suspect in self.suspects]
         self.load()
-        return applied
 
     # -- other people -------------------------------------------------------------------------------
 

@@ -14,11 +14,15 @@ if TYPE_CHECKING:
     from winnow.catalog import Catalog
 
 NO_SPLIT = "none"  # what the split menu calls photos that have no side yet
-COLUMNS = "SELECT path, sha256, label, side FROM files WHERE state = 'live'"
-TARGET_COLUMNS = """SELECT f.path, f.sha256, t.value, f.side FROM files f
+COLUMNS = "SELECT path, label FROM files WHERE state = 'live'"
+TARGET_COLUMNS = """SELECT f.path, t.value FROM files f
     JOIN targets t ON t.sha256 = f.sha256 AND t.name = ? WHERE f.state = 'live'"""
-SIDES = "SELECT sha256, side FROM images"  # read beside the files: five times as fast as a join
-UNREADABLE = "SELECT path, sha256, label, side, reason FROM files WHERE state = 'unreadable'"
+UNREADABLE = "SELECT path, label, reason FROM files WHERE state = 'unreadable'"
+SPLITS = "SELECT f.path, coalesce(i.side, f.side) FROM files f LEFT JOIN images i USING (sha256)"
+SIDES = (
+    "SELECT DISTINCT side FROM images",
+    "SELECT DISTINCT side FROM files",
+)  # a join takes ten times as long
 STANDING = """SELECT f.path AS here, j.* FROM journal j JOIN files f ON f.id = j.file
     WHERE f.state IN ('live', 'unreadable') AND j.kind IN ('keep', 'relabel', 'remove')
     AND j.id IN (SELECT max(id) FROM journal WHERE step != 'undone' GROUP BY file)"""
@@ -29,9 +33,7 @@ class Columns(NamedTuple):
     """The photos of a catalog, one list each."""
 
     paths: list[str]
-    shas: list[str]
     labels: list[str]
-    splits: list[str]
     faults: dict[str, str]  # path → why a file can't be read
 
 
@@ -47,11 +49,18 @@ class JournalReader:
         """Photos in no particular order, the unreadable ones last; labels are folders, or values of `target`."""
         rows = self._all(TARGET_COLUMNS, [target]) if target else self._all(COLUMNS)
         unreadable = [] if target else self._all(UNREADABLE)
-        every = [*rows, *(row[:4] for row in unreadable)]
-        paths, shas, labels, given = [list(column) for column in zip(*every, strict=True)] or [[], [], [], []]
-        sides = dict(self._all(SIDES))
-        splits = [sides.get(sha) or side or NO_SPLIT for sha, side in zip(shas, given, strict=True)]
-        return Columns(paths, shas, labels, splits, {row[0]: row[4] for row in unreadable})
+        every = [*rows, *(row[:2] for row in unreadable)]
+        paths, labels = [list(column) for column in zip(*every, strict=True)] or [[], []]
+        return Columns(paths, labels, {row[0]: row[2] for row in unreadable})
+
+    def splits(self) -> dict[str, str]:
+        """The side of every photo; takes as long as the rest of opening, so it is read when a side is chosen."""
+        return {path: side or NO_SPLIT for path, side in self._all(SPLITS)}
+
+    def sides(self) -> list[str]:
+        """The sides that there are; no side only where neither image nor folder has one."""
+        chosen, given = ({side for (side,) in self._all(query)} for query in SIDES)
+        return [side for side in chosen | given if side] + [NO_SPLIT] * (None in chosen & given)
 
     def _all(self, query: str, values: list | tuple = ()) -> list[tuple]:
         """Plain tuples: 100,000 rows by name take twice as long."""

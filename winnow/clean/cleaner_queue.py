@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,10 +26,13 @@ class Queue:
         self,
         columns: Columns,  # the photos
         suspects: Iterable[Suspect] = (),  # in any order, any number for a photo
+        *,
+        splits: Callable[[], dict[str, str]] = dict,  # gives the side of each photo, when it is asked for
     ):
-        self.paths, self.shas, self.labels, self.splits, self.faults = columns
+        self.paths, self.labels, self.faults = columns
+        self._read_splits = splits
         self.place = {path: i for i, path in enumerate(self.paths)}
-        self._codes = {"label": _coded(self.labels), "split": _coded(self.splits)}
+        self._labels = _coded(self.labels)
         self._sort_suspects(list(suspects))
         self.kinds = sorted(
             {suspect.kind for suspect in self._suspects} | ({UNREADABLE} if self.faults else set())
@@ -47,18 +51,23 @@ class Queue:
     def __len__(self) -> int:
         return len(self.paths)
 
-    def counts(self, column: str) -> dict[str, int]:
-        """How many photos each label or split has."""
-        names, codes = self._codes[column]
+    @cached_property
+    def _splits(self) -> tuple[dict[str, int], np.ndarray]:
+        splits = self._read_splits()
+        return _coded([splits.get(path, "") for path in self.paths])
+
+    def counts(self) -> dict[str, int]:
+        """How many photos each label has."""
+        names, codes = self._labels
         return dict(zip(names, np.bincount(codes, minlength=len(names)).tolist(), strict=True))
 
     def view(self, *, label: str = "", split: str = "", kind: str = "") -> np.ndarray:
         """Rows (int array) that the menus leave, most suspect first, photos without a score last."""
         chosen = np.ones(len(self), bool)
-        for column, value in (("label", label), ("split", split)):
-            if value:
-                names, codes = self._codes[column]
-                chosen &= codes == names.get(value, -1)
+        if label:
+            chosen &= _has(self._labels, label)
+        if split:
+            chosen &= _has(self._splits, split)
         scores = self.scores(kind)
         if kind:
             chosen &= ~np.isnan(scores)
@@ -98,6 +107,11 @@ class Queue:
         """Everything that speaks against this row, the worst first."""
         start, stop = np.searchsorted(self._places, [row, row + 1])
         return self._suspects[start:stop]
+
+
+def _has(column: tuple[dict[str, int], np.ndarray], name: str) -> np.ndarray:
+    names, codes = column
+    return codes == names.get(name, -1)
 
 
 def _coded(values: Sequence[str]) -> tuple[dict[str, int], np.ndarray]:

@@ -68,7 +68,7 @@ export class Card {
       this.actions(row),
       this.labels(row),
       this.neighbours(row),
-      make("p", { class: "wc-path", title: row.path }, row.path, row.split && row.split !== "none" && ` · ${row.split}`),
+      make("p", { class: "wc-path", title: row.path }, row.path, this.details.get(row.path)?.split && ` · ${this.details.get(row.path).split}`),
     );
   }
 

@@ -4,7 +4,7 @@
  * @typedef {{id: number, kind: "keep"|"relabel"|"remove", after: string|null, by: string, at: string,
  *   onItsWay?: boolean}} Decision
  * @typedef {{path: string, label: string, suggested: string|null, confidence: number|null, given: number|null,
- *   score: number|null, kind: string, reason: string, split: string, decision: Decision|null}} Row
+ *   score: number|null, kind: string, reason: string, decision: Decision|null}} Row
  * @typedef {"thumb"|"preview"|"full"} Size
  */
 
