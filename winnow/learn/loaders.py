@@ -81,8 +81,8 @@ def make_loaders(
     )
     dls.catalog = catalog
     dls.loading = {
-        "size": size, "method": method, "batch_size": batch_size, "target": target, "weighted": weighted, "augment": augment,
-        "seed": seed, "pipeline": pipeline, "scale": scale,
+        "size": size, "method": method, "batch_size": batch_size, "target": target, "weighted": weighted,
+        "augment": augment, "seed": seed, "pipeline": pipeline, "scale": scale,
     }  # fmt: skip
     dls.recipe = {
         "size": size,
