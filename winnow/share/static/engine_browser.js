@@ -41,6 +41,7 @@ export class BrowserEngine {
     this.next = 0;
     this.reader = new Helper(startWorker());
     this.thinker = new Helper(startWorker(), onprogress);
+    this.altersPixels = this.reader.ask("check");
     const { facts, runtime, model } = site;
     this.ready = this.thinker.ask("load", { facts, runtime, model }).catch((error) => {
       throw new EngineGone(`The model can't be opened in this browser (${error.message}): check the connection and load the page again.`);
@@ -50,12 +51,13 @@ export class BrowserEngine {
   }
 
   /** @param {Blob} photo @param {import("./engine.js").PredictOptions} [options] */
-  async predict(photo, { name = "This photo", onprogress = () => {}, signal } = {}) {
+  async predict(photo, { name = "This photo", onprogress = () => {}, onpreview = () => {}, signal } = {}) {
     const id = `photo-${++this.next}`;
     onprogress(1, "thinking");
     try {
       const { facts } = this.site;
-      const { pixels, width, height } = await this.reader.ask("read", { photo, name, facts });
+      const { pixels, width, height, preview } = await this.reader.ask("read", { photo, name, facts });
+      if (preview) onpreview(preview);
       await this.ready;
       if (signal?.aborted) return failed(id, "Cancelled.");
       const answer = this.answer(id, { ...(await this.thinker.ask("run", pixels)), width, height });

@@ -52,8 +52,9 @@ async function start() {
   createApp(at("app"), engine, site.options);
   await engine.ready;
   say("Ready.", { still: true });
-  const kept = await keep();
-  say(kept ? "Ready, also without a network." : "Ready. This browser doesn't keep the page for use without a network.", { still: true });
+  const offline = (await keep()) ? "Ready, also without a network." : "Ready. This browser doesn't keep the page for use without a network.";
+  const altered = await engine.altersPixels.catch(() => false);
+  say(altered ? `${offline} A privacy setting of this browser blurs photos a little, so answers may be less sure than they should be.` : offline, { still: true });
 }
 
 start().catch((error) => say(`The page can't start: ${error.message}`, { still: true }));

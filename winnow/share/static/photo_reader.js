@@ -179,6 +179,29 @@ async function decode(blob, kind, name) {
   }
 }
 
+/** A small JPEG to show, so that the page needn't decode a large photo a second time. */
+export function smallCopy(/** @type {ImageBitmap} */ bitmap, side = 640) {
+  const scale = Math.min(1, side / Math.max(bitmap.width, bitmap.height));
+  const canvas = new OffscreenCanvas(Math.ceil(bitmap.width * scale), Math.ceil(bitmap.height * scale));
+  const context = canvas.getContext("2d");
+  context.fillStyle = "white";
+  context.fillRect(0, 0, canvas.width, canvas.height);
+  context.drawImage(bitmap, 0, 0, canvas.width, canvas.height);
+  return canvas.convertToBlob({ type: "image/jpeg", quality: 0.85 });
+}
+
+/**
+ * Whether this browser alters the pixels that a page reads, as some do against fingerprinting: then answers
+ * come from slightly other pixels than the photo's.
+ */
+export function altersPixels() {
+  const context = new OffscreenCanvas(16, 16).getContext("2d", { willReadFrequently: true });
+  const wanted = context.createImageData(16, 16);
+  wanted.data.forEach((_, i) => { wanted.data[i] = i % 4 === 3 ? 255 : (i * 37) % 256; });
+  context.putImageData(wanted, 0, 0);
+  return context.getImageData(0, 0, 16, 16).data.some((value, i) => value !== wanted.data[i]);
+}
+
 /**
  * Part of a bitmap as RGBA, black beyond its edges: a `Reader` of resize.js.
  * @param {ImageBitmap} bitmap @returns {import("./resize.js").Reader}

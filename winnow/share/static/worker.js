@@ -1,11 +1,13 @@
 /**
  * What runs beside the page, so that it never freezes: one worker reads photos, one runs the model, and the next
- * photo is read while this one is thought about. Messages: {id, do: "load"|"read"|"run", with} in; {id, value} or
- * {id, sentence, detail} or {progress} out.
+ * photo is read while this one is thought about. Messages: {id, do: "load"|"read"|"run"|"check", with} in; {id, value}
+ * or {id, sentence, detail} or {progress} out.
  */
-import { readBitmap, readPhoto, UnreadablePhoto } from "./photo_reader.js";
+import { altersPixels, readBitmap, readPhoto, smallCopy, UnreadablePhoto } from "./photo_reader.js";
 import { resizeLikeTraining } from "./resize.js";
 import { fetchKept } from "./files.js";
+
+const LARGE = 1024 * 1024; // bytes: the app shows smaller files as they are
 
 let session = null, ort = null, shape = null;
 
@@ -25,13 +27,14 @@ async function load({ facts, runtime, model }) {
   session = await ort.InferenceSession.create(new Uint8Array(graph));
 }
 
-/** A photo as the model is shown it, and its size upright. */
+/** A photo as the model is shown it, its size upright, and a small copy of a large one. */
 async function read({ photo, name, facts }) {
   const bitmap = await readPhoto(photo, facts.maxPixels, name);
   const { width, height } = bitmap;
   try {
     const pixels = resizeLikeTraining(readBitmap(bitmap), width, height, facts.size, facts.method, facts.tallFirst);
-    return { pixels, width, height };
+    const preview = photo.size > LARGE ? await smallCopy(bitmap) : null;
+    return { pixels, width, height, preview };
   } finally {
     bitmap.close();
   }
@@ -43,7 +46,7 @@ async function run(pixels) {
   return Object.fromEntries(Object.entries(outputs).map(([name, tensor]) => [name, tensor.data]));
 }
 
-const verbs = { load, read, run };
+const verbs = { load, read, run, check: altersPixels };
 let last = Promise.resolve();
 
 onmessage = ({ data }) => {
