@@ -30,10 +30,11 @@ ALLOWED = {
     "winnow.clean": BASE | {"winnow.clean", "winnow.learn.features", "winnow.learn.probe"},
     "winnow.share": BASE | {"winnow.share"},
     "winnow.share.export": BASE | {"winnow.share", "winnow.learn"},
+    "winnow.share.facts": BASE | {"winnow.share", "winnow.learn"},  # a part of the export
     **{name: {"winnow"} for name in JOINING},
 }
 WIDGETS = {"winnow.clean.cleaner", "winnow.share.photo_app"}
-NEEDS_FASTAI = {"winnow.share.export", "winnow.share.fastai_path", "winnow.share.graph"}
+NEEDS_FASTAI = {f"winnow.share.{part}" for part in ("export", "facts", "fastai_path", "graph", "parts")}
 HEAVY = {"torch", "fastai", "timm", "sklearn", "pandas", "matplotlib", "cv2", "scipy", "ray", "onnx"}
 LIGHT = [
     name

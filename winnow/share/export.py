@@ -1,4 +1,4 @@
-"""Export a learner twice: `export.pkl` for fastai, `export.onnx` for the app (its format: prediction.py)."""
+"""Export a learner twice: `export.pkl` for fastai, `export.onnx` for the app (its format: models.py)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ import numpy as np
 from winnow.images import open_image, sha256_of
 from winnow.share.facts import gather
 from winnow.share.graph import Unexportable, write_facts
-from winnow.share.prediction import ExportError, FastaiModel, OnnxModel, calibrate
+from winnow.share.models import ExportError, FastaiModel, OnnxModel
+from winnow.share.prediction import calibrate
 
 __all__ = ["Export", "ParityFailed", "Unexportable", "export_learner"]
 

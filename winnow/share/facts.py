@@ -18,7 +18,7 @@ from winnow.share.calibration import fit_temperature
 from winnow.share.fastai_path import plain_facts
 from winnow.share.graph import Served, Unexportable, write_facts, write_graph
 from winnow.share.likeness import Likeness, fit_likeness
-from winnow.share.prediction import OnnxModel
+from winnow.share.models import OnnxModel
 
 TRAIN_SAMPLE = 800  # photos of the training side that the further targets and the likeness are fitted on
 FEWEST = 5  # photos of each value that a further target needs

@@ -13,8 +13,8 @@ from fastai.learner import Learner
 from fastai.vision.augment import RandomResizedCrop, Resize
 from PIL import Image
 
+from winnow.share.models import FORMAT, ForeignExport
 from winnow.share.parts import Parts
-from winnow.share.prediction import FORMAT, ForeignExport
 
 
 def load(path: Path) -> Learner:

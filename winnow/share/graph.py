@@ -1,4 +1,4 @@
-"""The learner's network as an ONNX graph that takes plain pixels (its inputs and outputs: prediction.py)."""
+"""The learner's network as an ONNX graph that takes plain pixels (its inputs and outputs: models.py)."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from fastai.data.transforms import Normalize
 from torch import nn
 
 from winnow.share.likeness import Likeness
+from winnow.share.models import KEY, ExportError
 from winnow.share.parts import Parts
-from winnow.share.prediction import KEY, ExportError
 
 
 class Unexportable(ExportError):

@@ -1,55 +1,53 @@
-"""Answer photos with an exported model: ONNX Runtime where `export.onnx` fits, fastai otherwise.
+"""Answer photos with an exported model; importing this loads neither torch nor fastai.
 
-The light path needs ONNX Runtime, numpy and Pillow only. `export.onnx` holds (format 1, written by
-`winnow.share.export`):
-
-- input ``pixels``: uint8 (n, size, size, 3), RGB, upright, resized as the metadata says. Scaling and
-  normalisation are inside the graph, so preprocessing is nothing but the resize.
-- output ``logits``: float32 (n, K), every target's classes one after another, before softmax and calibration.
-- output ``cells`` (n, rows*cols, K1): the main target's logits from each place of the last feature map alone.
-- output ``likeness`` (n, K1): how near the photo lies to each class's training photos, higher is nearer.
-- metadata ``winnow``: JSON with ``digest`` (SHA-256 of the export.pkl), ``size``, ``method``, ``targets``
-  (``name, labels, temperature, prior`` each, the main one first), ``cells`` [rows, cols], ``unlike``
-  {threshold}: below it for every class, a photo is none of these), ``examples``, ``trained``, ``knows``, ``versions``.
-
-Probabilities of a target are softmax(logits / temperature + log(prior)), outside the graph.
+`load_predictor("export.pkl")` takes the light path (ONNX Runtime, numpy, Pillow) where the `export.onnx` beside it
+fits, and fastai otherwise; models.py says what the file holds.
 """
 
 from __future__ import annotations
 
-import ctypes
-import json
-import sys
-import zipfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from importlib.util import find_spec
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from winnow.images import BadImage, open_image, resize, sha256_of
+from winnow.images import BadImage, open_image, sha256_of
+from winnow.share.models import (
+    ExportError,
+    FastaiModel,
+    ForeignExport,
+    MismatchedExport,
+    MissingExport,
+    OnnxModel,
+    Raw,
+    give_back_memory,
+)
 
-FORMAT = 1
-KEY = "winnow"
+__all__ = [
+    "ExportError",
+    "FastaiModel",
+    "ForeignExport",
+    "Heat",
+    "MismatchedExport",
+    "MissingExport",
+    "OnnxModel",
+    "Prediction",
+    "Predictor",
+    "TargetAnswer",
+    "calibrate",
+    "give_back_memory",
+    "heat_of",
+    "load_predictor",
+    "seen_box",
+]
+
+READERS = 4  # threads that decode photos: Pillow lets others run meanwhile
 Source = Path | str | bytes | Image.Image
-
-
-class ExportError(Exception):
-    """The export can't be used as it is; the message says what to do."""
-
-
-class MissingExport(ExportError):
-    """There is no export where one was expected."""
-
-
-class ForeignExport(ExportError):
-    """The file is not something that `export_learner` or fastai's `learn.export` wrote."""
-
-
-class MismatchedExport(ExportError):
-    """`export.onnx` was made from another `export.pkl`, and fastai isn't there to read the pickle."""
 
 
 @dataclass(frozen=True)
@@ -81,16 +79,6 @@ class Prediction:
     heat: Heat | None = None
 
 
-@dataclass(frozen=True)
-class Raw:
-    """What a model gives for n photos: logits (n, K), and cells and likeness where it has them."""
-
-    logits: np.ndarray
-    cells: np.ndarray | None = None
-    likeness: np.ndarray | None = None
-    vectors: np.ndarray | None = None  # only while an export is made
-
-
 def calibrate(logits: np.ndarray, target: dict) -> np.ndarray:
     """Probabilities (n, k) of one target from its logits (n, k): see the module's formula."""
     z = logits.astype(np.float64) / target["temperature"] + np.log(
@@ -116,36 +104,13 @@ def seen_box(width: int, height: int, method: str) -> tuple[float, float, float,
     return ((1 - w) / 2, (1 - h) / 2, w, h)
 
 
-class OnnxModel:
-    """The light path: one ONNX Runtime session and the facts in its metadata."""
+@dataclass(frozen=True)
+class _Opened:
+    """A photo made ready for the model and its own (width, height), or the sentence that says why there is none."""
 
-    def __init__(self, path: Path, *, threads: int | None = None):
-        self.session = _open_session(path, threads)
-        give_back_memory()  # reading and optimising the graph took twice what running it needs
-        self.facts = _facts_of(self.session, path)
-        self.outputs = [o.name for o in self.session.get_outputs()]
-
-    def run(self, images: Sequence[Image.Image], *, cells: bool = False) -> Raw:
-        """Logits and the rest for upright RGB `images`."""
-        facts = self.facts
-        pixels = np.stack([np.asarray(resize(i, facts["size"], facts["method"])) for i in images])
-        names = [n for n in self.outputs if n != "cells" or cells]
-        return Raw(**dict(zip(names, self.session.run(names, {"pixels": pixels}), strict=True)))
-
-
-class FastaiModel:
-    """The other path: any learner that fastai's `load_learner` reads, imported only when it is needed."""
-
-    def __init__(self, path: Path):
-        self.learn = _load_learner(path)
-        self.facts = getattr(self.learn, "winnow", None) or _facts_of_learner(self.learn)
-        self.facts = {**self.facts, "digest": sha256_of(path)}
-
-    def run(self, images: Sequence[Image.Image], *, cells: bool = False, tta: int = 0) -> Raw:
-        """Logits for upright RGB `images`; `tta`: also the mean of that many augmented passes."""
-        from winnow.share.fastai_path import logits_of
-
-        return Raw(logits=logits_of(self.learn, images, self.facts, tta=tta))
+    image: Image.Image | None = None
+    size: tuple[int, int] = (0, 0)
+    error: str | None = None
 
 
 class Predictor:
@@ -176,38 +141,61 @@ class Predictor:
     ) -> list[Prediction]:
         """One `Prediction` a photo, in order; a photo that can't be read gets its `error`, the others go on.
 
-        `images`: paths, bytes or opened Pillow images. `tta`: passes of test-time augmentation (fastai only).
+        `images`: paths, bytes or opened Pillow images, as many as you like: they are read a batch ahead of the model
+        and only their answers are kept. `tta`: passes of test-time augmentation (fastai only).
         """
         if tta and self.light:
             raise ExportError("Test-time augmentation needs fastai: use load_predictor(path, light=False).")
+        options = {"tta": tta} if tta else {}
         answers: list[Prediction] = []
-        for batch in _batches(images, batch_size):
-            answers += self._predict_batch(batch, heatmap, tta)
+        for batch in self._read(images, batch_size):
+            good = [photo for photo in batch if not photo.error]
+            raw = self.model.run([p.image for p in good], cells=heatmap, **options) if good else None
+            rows = iter(range(len(good)))
+            answers += [
+                Prediction(error=p.error) if p.error else self._answer(raw, next(rows), p.size, heatmap)
+                for p in batch
+            ]
         return answers
 
-    def _predict_batch(self, batch: list[Source], heatmap: bool, tta: int) -> list[Prediction]:
-        opened = [_try_open(source) for source in batch]
-        good = [i for i in opened if isinstance(i, Image.Image)]
-        options = {"tta": tta} if tta else {}
-        raw = self.model.run(good, cells=heatmap, **options) if good else None
-        rows = iter(range(len(good)))
-        return [
-            self._answer(raw, next(rows), i, heatmap) if isinstance(i, Image.Image) else Prediction(error=i)
-            for i in opened
-        ]
+    def _read(self, images: Iterable[Source], batch_size: int) -> Iterator[list[_Opened]]:
+        """Batches of photos made ready, the next one in other threads while the model looks at this one."""
+        if isinstance(images, Sequence) and len(images) == 1:
+            yield [self._open(images[0])]
+            return
+        with ThreadPoolExecutor(READERS) as pool:
+            ahead: list[Future] = []
+            for batch in _batches(images, batch_size):
+                coming = [pool.submit(self._open, source) for source in batch]
+                if ahead:
+                    yield [f.result() for f in ahead]
+                ahead = coming
+            if ahead:
+                yield [f.result() for f in ahead]
 
-    def _answer(self, raw: Raw, row: int, image: Image.Image, heatmap: bool) -> Prediction:
+    def _open(self, source: Source) -> _Opened:
+        try:
+            image = source if isinstance(source, Image.Image) else open_image(source)
+            image = image if image.mode == "RGB" else image.convert("RGB")
+            return _Opened(self.model.prepare(image), image.size)
+        except BadImage as e:
+            return _Opened(error=str(e))
+
+    def _answer(self, raw: Raw, row: int, size: tuple[int, int], heatmap: bool) -> Prediction:
         main, *others = self._targets(raw.logits[row : row + 1])
-        heat = None
-        if heatmap and raw.cells is not None:
-            index = self.labels.index(main.label)
-            values = heat_of(raw.cells[row], tuple(self.facts["cells"]), index)
-            heat = Heat(values, seen_box(*image.size, self.facts["method"]))
         unlike, nearest = self._likeness(raw, row)
-        names = list(self.targets)
         return Prediction(
-            main.label, main.probabilities, None, dict(zip(names, others, strict=True)), unlike, nearest, heat
+            label=main.label,
+            probabilities=main.probabilities,
+            targets=dict(zip(self.targets, others, strict=True)),
+            unlike=unlike,
+            nearest=nearest,
+            heat=self._heat(raw, row, main.label, size) if heatmap and raw.cells is not None else None,
         )
+
+    def _heat(self, raw: Raw, row: int, label: str, size: tuple[int, int]) -> Heat:
+        values = heat_of(raw.cells[row], tuple(self.facts["cells"]), self.labels.index(label))
+        return Heat(values, seen_box(*size, self.facts["method"]))
 
     def _targets(self, logits: np.ndarray) -> list[TargetAnswer]:
         answers, start = [], 0
@@ -267,77 +255,7 @@ def _missing(path: Path, onnx: Path) -> str:
     return f"There is no {path}: run train.ipynb, which writes it, or give the path of your own export."
 
 
-def give_back_memory() -> None:
-    """Return freed memory to the system where the C library can (glibc): a kernel each visitor makes it count."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
-    if trim:
-        trim(0)
-
-
-def _open_session(path: Path, threads: int | None):
-    import onnxruntime as ort
-
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads or 0
-    options.add_session_config_entry(
-        "session.intra_op.allow_spinning", "0"
-    )  # idle sessions leave the cores alone
-    options.log_severity_level = 3
-    try:
-        return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as e:  # ONNX Runtime raises its own unrelated classes
-        raise ForeignExport(
-            f"{path} is not an ONNX model that can be read: run export_learner(learn) again."
-        ) from e
-
-
-def _facts_of(session, path: Path) -> dict:
-    text = session.get_modelmeta().custom_metadata_map.get(KEY)
-    facts = json.loads(text) if text else {}
-    if facts.get("format") != FORMAT:
-        raise ForeignExport(
-            f"{path} was not written by this version's export_learner: run export_learner(learn) again."
-        )
-    return facts
-
-
-def _load_learner(path: Path):
-    if not zipfile.is_zipfile(path):
-        raise ForeignExport(f"{path} is not an export of fastai: make one with export_learner(learn).")
-    if not find_spec("fastai"):
-        raise ForeignExport(
-            f"{path} has no matching {path.with_suffix('.onnx').name} beside it, and fastai isn't installed to "
-            "read it alone: copy that file too, or pip install 'winnow-images[train]'."
-        )
-    from winnow.share.fastai_path import load
-
-    return load(path)
-
-
-def _facts_of_learner(learn) -> dict:
-    from winnow.share.fastai_path import plain_facts
-
-    return plain_facts(learn)
-
-
-def _try_open(source: Source) -> Image.Image | str:
-    """The upright RGB image, or the sentence that says why there is none."""
-    if isinstance(source, Image.Image):
-        return source if source.mode == "RGB" else source.convert("RGB")
-    try:
-        return open_image(source if isinstance(source, bytes) else Path(source))
-    except BadImage as e:
-        return str(e)
-    except OSError as e:
-        return f"{source if not isinstance(source, bytes) else 'The photo'} can't be read: {e.strerror or e}."
-
-
-def _batches(images: Iterable[Source], size: int) -> Iterable[list[Source]]:
-    batch: list[Source] = []
-    for image in images:
-        batch.append(image)
-        if len(batch) == size:
-            yield batch
-            batch = []
-    if batch:
+def _batches(images: Iterable[Source], size: int) -> Iterator[list[Source]]:
+    rest = iter(images)
+    while batch := list(islice(rest, size)):
         yield batch
