@@ -233,7 +233,7 @@ def compare_progressive(asked) -> list[dict]:
     print(f"96, 128, 192 px:  {grown['seconds']:6.1f} s  macro-F1 {grown['macro_f1']:.3f}")
     share = grown["seconds"] / fixed["seconds"]
     met = share <= 0.6 and grown["macro_f1"] >= fixed["macro_f1"] - 0.005
-    name = f"progressive resizing, share of the fixed size's time (macro-F1 {grown['macro_f1'] - fixed['macro_f1']:+.3f})"
+    name = f"progressive resizing, share of fixed size's time (macro-F1 {grown['macro_f1'] - fixed['macro_f1']:+.3f})"
     return [bar(name, share, "<= 0.6 with the same result", met)]
 
 
@@ -321,12 +321,12 @@ def compare_sample(asked) -> list[dict]:
     """Fine-tuning after the probe against the probe, on the sample's frozen split."""
     runs = [in_process(asked, f"sample:{seed}") for seed in range(3 if asked.full else 1)]
     for run in runs:
-        print(f"sample: probe macro-F1 {run['probe']:.3f}, fine-tuned {run['tuned']:.3f}, accuracy {run['accuracy']:.3f} "
+        print(f"sample: probe macro-F1 {run['probe']:.3f}, tuned {run['tuned']:.3f}, accuracy {run['accuracy']:.3f} "
               f"(Deitsch et al. 2019, VGG-19 fine-tuned, another split: 0.884), {run['seconds']:.0f} s")  # fmt: skip
     gain = sum(run["tuned"] - run["probe"] for run in runs) / len(runs)
     return [
         bar(
-            f"fine-tuning above the probe on the sample, macro-F1, {len(runs)} seeds",
+            f"fine-tuning above the probe, sample, macro-F1, {len(runs)} seeds",
             gain,
             ">= 0.02",
             gain >= 0.02,
