@@ -56,6 +56,18 @@ def review_grid(catalog: Catalog, kind: str, *, limit: int = 12, side: int = 96)
     return Html(f"<table><tr>{cells}</tr></table>" if rows else "<p>Nothing to look at.</p>")
 
 
+def group_grid(catalog: Catalog, groups: list[list[str]], *, limit: int = 6, side: int = 96) -> Html:
+    """The first `limit` groups of paths, a row each, with the class under each picture."""
+    rows = [
+        "<tr>" + "".join(
+            f"<td>{_picture(catalog, path, side)}<br><small>{escape(catalog.photo(path).label)}</small></td>"
+            for path in group[:8]
+        ) + "</tr>"
+        for group in groups[:limit]
+    ]  # fmt: skip
+    return Html(f"<table>{''.join(rows)}</table>" if rows else "<p>No photo comes twice.</p>")
+
+
 def _row(name: str, numbers: list[int]) -> str:
     cells = "".join(f"<td>{number:,}</td>" for number in [*numbers, sum(numbers)])
     return f"<tr><td>{escape(name)}</td>{cells}</tr>"
