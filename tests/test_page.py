@@ -65,6 +65,12 @@ def test_a_title_with_markup_stays_text(site):
     assert "<title>Is &lt;this&gt; cell fine?</title>" in html and "<this>" not in html
 
 
+def test_every_word_of_the_templates_is_filled_in(site):
+    for name in ("index.html", "sw.js"):
+        assert "%%" not in (site / name).read_text(encoding="utf-8")
+    assert '<link rel="modulepreload" href="engine_browser.js">' in (site / "index.html").read_text()
+
+
 def test_the_service_worker_keeps_every_file_under_its_contents_mark(site):
     files = dict(json.loads(re.search(r"const FILES = (\[.*\]);", (site / "sw.js").read_text()).group(1)))
     wanted = {f.relative_to(site).as_posix() for f in site.rglob("*") if f.is_file()}

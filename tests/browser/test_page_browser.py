@@ -158,7 +158,7 @@ def test_a_correction_becomes_a_zip_that_the_owner_imports(page, site, photos, t
     page.reload()  # it is kept
     expect(page.locator("#corrections-count")).to_have_text("1 correction is waiting here.")
     with page.expect_download() as download:
-        page.get_by_role("button", name="Save them").click()
+        page.get_by_role("button", name="Save for the owner").click()
     saved = Path(download.value.path())
     assert zipfile.ZipFile(saved).testzip() is None
     box = FeedbackBox(tmp_path / "box")
@@ -167,7 +167,7 @@ def test_a_correction_becomes_a_zip_that_the_owner_imports(page, site, photos, t
     assert row.label == label and row.answer["label"] != label
     assert row.digest == load_predictor(trained_export).digest
     assert b"SecretCamera" not in saved.read_bytes()
-    page.get_by_role("button", name="Forget").click()
+    page.get_by_role("button", name="Forget here").click()
     page.reload()
     expect(page.locator("#corrections")).to_be_hidden()
 
@@ -283,7 +283,7 @@ def test_without_storage_it_answers_and_says_what_is_not_kept(new_page, site, ph
     page.get_by_role("button", name="Send correction").click()
     expect(page.locator(".card")).to_contain_text("until this page is closed")
     with page.expect_download() as download:
-        page.get_by_role("button", name="Save them").click()
+        page.get_by_role("button", name="Save for the owner").click()
     assert len(zipfile.ZipFile(download.value.path()).namelist()) == 2
 
 
