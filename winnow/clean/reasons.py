@@ -11,7 +11,6 @@ SAYS = {
     "probe": "a model that never saw its label says *{suggested}* ({chance:.0%})",
     "kernel": "a second model that never saw its label says *{suggested}* ({chance:.0%})",
     "prototypes": "it looks more like a typical *{suggested}* than a typical *{label}*",
-    "dynamics": "training never quite believed *{label}* and leaned towards *{suggested}*",
 }
 
 
@@ -32,6 +31,8 @@ def explain(scores: LabelScores, row: int, classes: list[str]) -> str:
     for name in _loudest(scores, row, given, rival):
         chance = float(scores.views[name][row, rival])
         parts.append(SAYS[name.split()[0]].format(suggested=suggested, label=label, chance=chance))
+    if scores.disbelieved(row):
+        parts.insert(1, f"training was slow to believe *{label}*")
     parts = parts or [f"several views together lean towards *{suggested}*"]
     return _sentence("; ".join(parts[:2]))
 
@@ -50,6 +51,8 @@ def _loudest(scores: LabelScores, row: int, given: int, rival: int) -> list[str]
     """Views that prefer the rival, by how much they add to the odds; one of each kind, neighbours left out."""
     heard = {}
     for name, weight in scores.weights.items():
+        if name not in scores.views:
+            continue
         kind = name.split()[0]
         probs = scores.views[name][row]
         push = weight * np.log((probs[rival] + 1e-4) / (probs[given] + 1e-4))

@@ -27,6 +27,7 @@ class LabelScores:
     weights: dict[str, float]  # how much each view counts
     nearest: np.ndarray  # (n, v) row numbers, nearest first
     similarity: np.ndarray  # (n, v) cosine
+    margins: np.ndarray | None = None  # (n,) a training run's, NaN where it saw none
 
     @property
     def confidence(self) -> np.ndarray:
@@ -44,6 +45,10 @@ class LabelScores:
     def suspicion(self) -> np.ndarray:
         """0 to 1 (n,): the probability of the likeliest other class against the given one's; above 0.5 it wins."""
         return against(self.probs, self.labels)
+
+    def disbelieved(self, row: int) -> bool:
+        """Whether a training run gave the label of photo `row` a margin below 0 on average."""
+        return self.margins is not None and bool(self.margins[row] < 0)
 
     @property
     def suggested(self) -> np.ndarray:
@@ -82,7 +87,7 @@ def score_labels(
     if margins is not None:
         probs = believe(probs, labels, np.asarray(margins, float))
         weights["training"] = MARGIN_WEIGHT
-    return LabelScores(labels, probs, found, weights, nearest, similarity)
+    return LabelScores(labels, probs, found, weights, nearest, similarity, margins)
 
 
 def combine(found: dict[str, np.ndarray], labels: np.ndarray, *, seed: int = 0):

@@ -129,7 +129,7 @@ def find_suspects(
     sizes: Sequence[int]
     | None = None,  # pixels; each backbone at each size is a set of features (default: `VIEWS`)
     target: str | None = None,  # a further target to clean, instead of the class folders
-    learn=None,  # a fastai learner that was trained with `LabelMargins`: its margins are one more view
+    learn=None,  # a fastai learner that was trained with `MarginWatch`: its margins are one more view
     kinds: Iterable[str] | None = None,  # only these kinds of rows
     progress: Callable[[int, int], None] | None = None,
 ) -> Suspects:

@@ -58,8 +58,8 @@ def kernel_view(x, labels, *, n_classes, groups=None, seed=0) -> np.ndarray:
     landmarks = x[chosen] / length[chosen, None]
     apart = 2 - 2 * landmarks @ landmarks.T
     width = max(float(np.median(apart)), 1e-6)
-    values, vectors = np.linalg.eigh(np.exp(-apart / width).astype(np.float64))
-    turn = (vectors / np.sqrt(np.maximum(values, 1e-4))).astype(np.float32)
+    gram = np.exp(-apart / width).astype(np.float64) + 1e-4 * np.eye(len(chosen))
+    turn = np.linalg.inv(np.linalg.cholesky(gram)).T.astype(np.float32)
     spanned = np.empty((len(x), len(chosen)), np.float32)
     for part in _slices(len(x)):
         alike = x[part] @ landmarks.T / length[part, None]
@@ -202,9 +202,13 @@ def _leading(x: np.ndarray, scale: np.ndarray, seed: int) -> np.ndarray:
     """The roots as they were before they were scaled, turned onto their leading principal components if many."""
     if x.shape[1] <= COMPONENTS:
         return x * scale
-    some = x[np.random.default_rng(seed).permutation(len(x))[:VOTERS]] * scale
-    _, vectors = np.linalg.eigh((some.T @ some).astype(np.float64))
-    return x @ (scale[:, None] * vectors[:, -COMPONENTS:].astype(np.float32))
+    random = np.random.default_rng(seed)
+    some = x[random.permutation(len(x))[:VOTERS]] * scale
+    gram = some.T @ some
+    basis = random.standard_normal((x.shape[1], COMPONENTS)).astype(np.float32)
+    for _ in range(4):  # subspace iteration: a tenth of the time of all eigenvectors
+        basis, _ = np.linalg.qr(gram @ basis)
+    return x @ (scale[:, None] * basis)
 
 
 def _lengths(x: np.ndarray) -> np.ndarray:
