@@ -58,6 +58,69 @@ def run(
 
 
 @app.command()
+def sample(
+    folder: Annotated[Path, typer.Argument(help="Where the dataset goes.")] = Path("data/solar"),
+    limit: Annotated[int | None, typer.Option(help="Take this many photos only.")] = None,
+) -> None:
+    """Write the sample: photos of solar cells with experts' labels (CC BY-NC-SA 4.0)."""
+    from winnow.collect import sample
+    from winnow.collect.progress import Progress
+
+    catalog = sample.write_sample(folder, limit=limit, progress=Progress("writing photos"))
+    typer.echo(f"{len(catalog):,} photos in {folder}. {sample.LICENCE}")
+
+
+@app.command()
+def search(
+    folder: Annotated[Path, typer.Argument(help="Where the dataset grows.")],
+    classes: Annotated[list[str], typer.Argument(help="What to tell apart, a name each.")],
+    count: Annotated[int, typer.Option("-n", help="Photos to have in each class.")] = 100,
+    template: Annotated[str, typer.Option(help="The words to search for, {} for the class.")] = "{} photo",
+    licence: Annotated[
+        str, typer.Option(help="any, open, commercial, modify, commercial+modify, public.")
+    ] = "any",
+) -> None:
+    """Search for photos of each class and download them; run it again to go on, or to have more."""
+    from winnow.catalog import Catalog
+    from winnow.collect.download import top_up
+    from winnow.collect.progress import Progress
+
+    options = {"classes": classes, "template": template, "search": {"licence": licence}}
+    typer.echo(str(top_up(Catalog(folder), count, progress=Progress("downloading"), **options)))
+
+
+@app.command("import")
+def import_(
+    folder: Annotated[Path, typer.Argument(help="Where the dataset grows.")],
+    source: Annotated[
+        str,
+        typer.Argument(
+            help="A folder, a zip or tar (path or address), a CSV of addresses, or img2dataset's output."
+        ),
+    ],
+    sha256: Annotated[str | None, typer.Option(help="What an archive must have.")] = None,
+    label: Annotated[str | None, typer.Option(help="The column of a list that holds the class.")] = None,
+) -> None:
+    """Take photos in: each becomes a photo or a rejection with its reason."""
+    from winnow.catalog import Catalog
+    from winnow.collect.progress import Progress
+    from winnow.collect.sources import import_any
+
+    options = {name: value for name, value in (("sha256", sha256), ("label", label)) if value}
+    typer.echo(str(import_any(Catalog(folder), source, progress=Progress("reading"), **options)))
+
+
+@app.command()
+def card(folder: Annotated[Path, typer.Argument(help="The dataset.")]) -> None:
+    """Write DATASET.md and CREDITS.csv: counts, sources, licences, what was rejected."""
+    from winnow.catalog import Catalog
+    from winnow.collect.card import write_card
+
+    for path in write_card(Catalog(folder, create=False)):
+        typer.echo(path)
+
+
+@app.command()
 def suspects(
     folder: Annotated[Path, typer.Argument(help="A folder of class folders (an ImageFolder).")],
     out: Annotated[

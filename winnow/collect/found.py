@@ -27,6 +27,10 @@ class NothingFound(SearchFailed):
     """The engine works, and has no picture for these words."""
 
 
+class UnknownChoice(ValueError):
+    """A source or a licence that there is none of by this name."""
+
+
 @dataclass(frozen=True)
 class Found:
     """One picture that an engine offers. Nothing of it has been downloaded yet."""

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from itertools import islice
 
 from winnow.collect.engines import ENGINES, LICENCES, SearchOptions
-from winnow.collect.found import Blocked, Found, NothingFound, Offline, Results, SearchFailed
+from winnow.collect.found import Blocked, Found, NothingFound, Offline, Results, SearchFailed, UnknownChoice
 
 SOURCES = ("duckduckgo", "openverse", "commons")
 
@@ -29,7 +29,7 @@ def search_images(
     settings = SearchOptions(**options)
     sources = _check_sources(source)
     if licence not in LICENCES:
-        raise ValueError(f"Unknown licence {licence!r}: use one of {', '.join(LICENCES)}.")
+        raise UnknownChoice(f"Unknown licence {licence!r}: use one of {', '.join(LICENCES)}.")
     seen, rows, failures = set(skip), [], []
     for name in sources:
         try:
@@ -73,7 +73,7 @@ def search_classes(
 def _check_sources(source: str | Sequence[str]) -> Sequence[str]:
     sources = [source] if isinstance(source, str) else list(source)
     if unknown := [name for name in sources if name not in ENGINES]:
-        raise ValueError(f"Unknown source {unknown[0]!r}: use {', '.join(ENGINES)}.")
+        raise UnknownChoice(f"Unknown source {unknown[0]!r}: use {', '.join(ENGINES)}.")
     return sources
 
 
