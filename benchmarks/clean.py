@@ -60,7 +60,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--quick",
         action="store_true",
-        help="leave out the real fastai training, and 50,000 and 100,000 photos",
+        help="no fastai training, no 50,000 photos or more",
     )
     return parser.parse_args()
 
