@@ -61,6 +61,7 @@ def write_scripts(site: Path, title: str, knows: str) -> None:
     """The page, its modules, icons and manifest, and last the service worker, which lists all of them."""
     for name in [*modules(), "photo_app.css", "page.css"]:
         shutil.copyfile(STATIC / name, site / name)
+    csp = "; ".join(map(" ".join, CSP.items()))
     preloads = "\n".join(f'<link rel="modulepreload" href="{name}">' for name in modules(["page.js"]))
     words = {"title": escape(title), "description": escape(knows or title), "csp": csp, "preloads": preloads}
     (site / "index.html").write_text(_filled("page.html", words), encoding="utf-8")
