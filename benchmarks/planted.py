@@ -1,4 +1,4 @@
-"""Copies of photos as people really make them: resized, recompressed, cropped, bordered, watermarked, mirrored, grey."""
+"""Copies of photos as people make them: resized, recompressed, cropped, bordered, watermarked, mirrored, grey."""
 
 from __future__ import annotations
 
@@ -40,7 +40,14 @@ def watermarked(image: Image.Image, draw: random.Random) -> Image.Image:
     pen = ImageDraw.Draw(layer)
     font = ImageFont.load_default(max(image.size) / 9)
     place = (image.width * draw.uniform(0.02, 0.3), image.height * draw.uniform(0.1, 0.8))
-    pen.text(place, "© example.org", fill=(255, 255, 255, 170), font=font, stroke_width=1, stroke_fill=(0, 0, 0, 170))
+    pen.text(
+        place,
+        "© example.org",
+        fill=(255, 255, 255, 170),
+        font=font,
+        stroke_width=1,
+        stroke_fill=(0, 0, 0, 170),
+    )
     return Image.alpha_composite(image.convert("RGBA"), layer).convert("RGB")
 
 

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from winnow.catalog import Catalog
 
 ALIKE = 0.95  # least likeness of a copy
-BEYOND = 0.5  # and its distance from 1 is at most this part of what the set's other pictures reach
+BEYOND = 0.45  # and its distance from 1 is at most this part of what the set's other pictures reach
+JUMP = 4.0  # from one distance to the next: from copies to other pictures
 RIVALS = 400  # comparisons that show how alike different pictures of this set are
 
 
@@ -110,13 +111,18 @@ def _near(
 
 
 def set_threshold(rivals: Sequence[float]) -> float:
-    """The likeness that a copy must reach, from what pictures that are no copies reach in this set.
+    """The likeness that a copy must reach, from what pictures that are hardly copies reach in this set.
 
-    Solar cells look alike: there a likeness of 0.95 says nothing. Copies must be nearer to 1 by half.
+    Solar cells look alike: there a likeness of 0.95 says nothing, and copies must be nearer to 1 by half.
     """
-    if len(rivals) < 50:
+    if len(rivals) < 30:
         return ALIKE
-    return max(ALIKE, 1 - BEYOND * (1 - float(np.quantile(rivals, 0.99))))
+    distances = np.sort(1 - np.asarray(rivals))
+    first = distances[: len(distances) // 5 + 1]
+    jumps = first[1:] / np.maximum(first[:-1], 1e-4)
+    if jumps.max() > JUMP:  # what lies before such a jump were copies, after all
+        distances = distances[int(jumps.argmax()) + 1 :]
+    return max(ALIKE, 1 - BEYOND * float(np.quantile(distances, 0.01)))
 
 
 def _look(files: list[Path], progress) -> list[Look | None]:
@@ -140,14 +146,12 @@ def _compare_all(looks: list[Look], proposals: Iterable[Proposal]) -> list[float
 
 
 def _likeness(looks: list[Look], proposal: Proposal) -> float:
-    first, second = looks[proposal.first], looks[proposal.second].grey
-    picture = first.grey
-    if proposal.variant < TURNS:
-        picture = turned(picture, proposal.variant)
-    elif proposal.variant == TURNS:
-        left, top, right, bottom = first.trim
-        picture = picture[top:bottom, left:right]
-    return compare(second, picture).likeness
+    first, second = looks[proposal.first], looks[proposal.second]
+    if first.has_border and second.has_border:  # two borders are alike whatever they frame
+        one, two = first.trimmed, second.trimmed
+    else:
+        one, two = first.trimmed if proposal.variant == TURNS else first.grey, second.grey
+    return compare(two, turned(one, proposal.variant if proposal.variant < TURNS else 0)).likeness
 
 
 def _joined(pairs: Iterable[tuple[int, int]]) -> list[list[int]]:

@@ -36,6 +36,17 @@ class Look:
         """The grey version (h, w) uint8."""
         return cv2.imdecode(np.frombuffer(self.packed, np.uint8), cv2.IMREAD_GRAYSCALE)
 
+    @property
+    def trimmed(self) -> np.ndarray:
+        """The grey version without its border."""
+        left, top, right, bottom = self.trim
+        return self.grey[top:bottom, left:right]
+
+    @property
+    def has_border(self) -> bool:
+        """Whether there is a plain border."""
+        return self.trimmed.shape != self.grey.shape
+
 
 def look_at(file: Path) -> Look | None:
     """The look of an image file; None if it can't be read."""

@@ -10,7 +10,7 @@ import numpy as np
 from winnow.clean.looks import Look, Whitening, as_vectors
 
 NEAREST = 2  # proposals for each picture and kind of vector
-RIVAL_RANKS = slice(5, 9)  # nearest pictures that are hardly copies: nobody has so many
+RIVAL_RANKS = slice(3, 9)  # nearest pictures that are hardly copies: few pictures have so many
 LIKELY_LOOK, LIKELY_FEATURE = 0.5, 0.45  # a pair below both cosines isn't worth a comparison
 SAMPLE = 4000  # pictures from which the whitening is learned
 EXACT_UP_TO = 50_000  # pictures; above, usearch's index takes over (approximate)
@@ -51,7 +51,7 @@ def propose(
             ]
         if feature_index:
             _propose_by_features(best, feature_index, encoded, queries, rows)
-    draw = np.random.default_rng(0).permutation(len(others))[:rivals]
+    draw = np.random.default_rng(0).permutation(len(others))[: min(rivals, 2 * len(looks))]
     return [proposal for _, proposal in best.values()], [others[number] for number in draw]
 
 
