@@ -29,9 +29,9 @@ cleaner
 
 @pytest.fixture(scope="session")
 def sample(tmp_path_factory):
-    """Forty solar cells with a frozen split; written once, copied for each test."""
+    """Seventy solar cells (more than a page of rows) with a frozen split; written once, copied for each test."""
     folder = tmp_path_factory.mktemp("sample") / "solar"
-    write_sample(folder, limit=40).split()
+    write_sample(folder, limit=70).split()
     return folder
 
 
@@ -170,6 +170,12 @@ def test_keys_reach_windows_and_escape_leaves_them(cleaner):
 def test_several_photos_are_chosen_in_the_grid_and_decided_at_once(cleaner, folder):
     page, press = cleaner, cleaner.keyboard.press
     press("g")
+    press("]")
+    press("]")
+    counts = {label: len(Catalog(folder).photos(label=label)) for label in ("defective", "functional")}
+    page.get_by_role("button", name=f"functional {counts['functional']}", pressed=True).wait_for()
+    press("[")
+    page.locator(f".wc-row[aria-setsize='{counts['defective']}'] img").first.wait_for()
     for _ in range(3):
         press("Shift+ArrowRight")
     page.get_by_text("4 photos selected").wait_for()
@@ -180,6 +186,18 @@ def test_several_photos_are_chosen_in_the_grid_and_decided_at_once(cleaner, fold
     press("u")
     page.get_by_text("Took back: 4 choices.").wait_for()
     assert choices(folder) == {}
+
+
+def test_ctrl_a_selects_photos_that_were_not_on_the_screen_yet(cleaner, folder):
+    page = cleaner
+    assert page.locator(".wc-row").count() < 40
+    page.keyboard.press("Control+a")
+    page.get_by_text("70 photos selected").wait_for()
+    page.keyboard.press("k")
+    page.get_by_role("button", name="Apply 70").wait_for()
+    assert len(choices(folder)) == 70
+    page.keyboard.press("Control+z")
+    page.get_by_text("Took back: 70 choices.").wait_for()
 
 
 def test_accept_all_shows_what_it_will_do_and_one_undo_takes_it_back(cleaner, folder):

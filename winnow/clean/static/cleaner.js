@@ -6,6 +6,8 @@ import { Card } from "./cleaner_card.js";
 import { openAcceptAll, openApply, openDialog, openHelp, openHistory, openLabels, openPhoto } from "./cleaner_dialogs.js";
 
 const POLL = 4000; // milliseconds between looks at what other people decided
+const AHEAD = 30; // rows that are fetched before the keys get there
+const SELECT_ALL = 2000; // photos that Ctrl+A takes at most
 const UNDO_PATIENCE = 6000; // milliseconds in which a second U takes back what somebody else chose
 const SPLITS = { train: "Train", valid: "Valid", test: "Test", none: "No side yet" };
 const KINDS = {
@@ -67,12 +69,14 @@ class Cleaner {
     this.meter = make("progress", { class: "wc-meter", "aria-label": "Photos looked at", max: "1", value: "0" });
     this.said = make("p", { class: "wc-said" });
     this.advice = make("p", { class: "wc-advice", hidden: true });
+    this.tabs = make("div", { class: "wc-tabs", role: "group", "aria-label": "Photos of one label" });
     this.body = make("div", { class: "wc-body" }, this.list.element, this.card.element);
     this.bulk = make("div", { class: "wc-bulk", role: "group", "aria-label": "Selected photos", hidden: true });
     this.status = make("p", { class: "wc-status", role: "status", "aria-live": "polite" });
     this.root.append(
       make("header", { class: "wc-bar" }, menus, modes, tools),
       make("div", { class: "wc-progress" }, this.meter, this.said, this.advice),
+      this.tabs,
       this.body,
       this.bulk,
       make("footer", { class: "wc-foot" }, this.status, make("span", { class: "wc-hint" }, "Press ", make("kbd", {}, "?"), " for keys")),
@@ -82,11 +86,14 @@ class Cleaner {
   /** @param {string} name a trait @param {string} title */
   menu(name, title) {
     const select = /** @type {HTMLSelectElement} */ (make("select", { "aria-label": title, "data-menu": name }));
-    select.addEventListener("change", () => {
-      this.model.set(name, select.value);
-      this.model.save_changes();
-    });
+    select.addEventListener("change", () => this.set(name, select.value));
     return { select, field: make("label", { class: "wc-field" }, make("span", {}, title), select) };
+  }
+
+  /** Set a trait in the kernel. @param {string} name @param {string} value */
+  set(name, value) {
+    this.model.set(name, value);
+    this.model.save_changes();
   }
 
   modeButton(mode, text) {
@@ -103,7 +110,10 @@ class Cleaner {
     const { store, model } = this;
     const on = (name, hear) => store.addEventListener(name, hear);
     on("view", () => this.showView());
-    on("rows", () => this.drawRows());
+    on("rows", () => {
+      this.markLoaded();
+      this.drawRows();
+    });
     on("pictures", ({ detail }) => this.drawPictures(detail));
     on("detail", ({ detail }) => this.takeDetail(detail));
     on("decided", ({ detail }) => this.afterAnswer(detail));
@@ -163,9 +173,23 @@ class Cleaner {
     fill(this.menus.label.select, [["", "All classes"], ...counted], model.get("label"));
     fill(this.menus.split.select, [["", "All"], ...named(model.get("splits"), SPLITS)], model.get("split"));
     fill(this.menus.kind.select, [["", "Anything"], ...named(model.get("kinds"), KINDS)], model.get("kind"));
+    this.drawTabs();
     this.menus.target.field.hidden = !model.get("targets").length;
     this.menus.split.field.hidden = model.get("splits").length < 2;
     this.menus.kind.field.hidden = model.get("kinds").length < 2;
+  }
+
+  /** In the grid each class is one click away. */
+  drawTabs() {
+    const { model } = this;
+    const counts = model.get("counts");
+    const total = Object.values(counts).reduce((sum, n) => sum + n, 0);
+    const tab = (name, text, n) =>
+      make("button", { type: "button", class: "wc-tab", "aria-pressed": String(model.get("label") === name), onclick: () => this.set("label", name) },
+        text, make("span", { class: "wc-count" }, n.toLocaleString("en")));
+    const focused = this.tabs.contains(document.activeElement) ? [...this.tabs.children].indexOf(document.activeElement) : -1;
+    this.tabs.replaceChildren(tab("", "All", total), ...model.get("classes").map((name) => tab(name, name, counts[name] ?? 0)));
+    this.tabs.children[focused]?.focus();
   }
 
   drawMode() {
@@ -256,13 +280,20 @@ class Cleaner {
   // -- doing -----------------------------------------------------------------------------------
 
   setMode(mode) {
-    this.model.set("mode", mode);
-    this.model.save_changes();
+    this.set("mode", mode);
+  }
+
+  /** Show the class after (or before, -1) this one; "all" lies between the last and the first. @param {1|-1} step */
+  turnClass(step) {
+    const names = ["", ...this.model.get("classes")];
+    const at = names.indexOf(this.model.get("label")) + step;
+    this.set("label", names[(at + names.length) % names.length]);
   }
 
   moveTo(position, { extend = false } = {}) {
     const from = this.list.cursor;
     this.list.moveTo(position);
+    this.store.row(this.list.cursor + AHEAD);
     if (extend) this.mark(from, this.list.cursor);
     this.showCard();
   }
@@ -276,11 +307,22 @@ class Cleaner {
     if (again) this.openPhoto();
   }
 
+  /** Select a stretch of the list; what is still on its way is selected when it comes. */
   mark(from, to) {
-    for (let position = Math.min(from, to); position <= Math.max(from, to); position++) {
+    this.marking = [Math.min(from, to), Math.max(from, to)];
+    this.markLoaded();
+  }
+
+  markLoaded() {
+    if (!this.marking) return;
+    const [first, last] = this.marking;
+    let missing = false;
+    for (let position = first; position <= last; position++) {
       const row = this.store.row(position);
       if (row) this.list.marked.add(row.path);
+      else missing = true;
     }
+    if (!missing) this.marking = null;
     this.list.redraw();
     this.drawBulk();
   }
@@ -295,6 +337,7 @@ class Cleaner {
   }
 
   clearMarks() {
+    this.marking = null;
     this.list.marked.clear();
     this.list.redraw();
     this.drawBulk();
@@ -322,6 +365,7 @@ class Cleaner {
    */
   act(action, label) {
     const several = this.list.marked.size > 0;
+    if (this.marking || (!several && !this.current)) return this.say("Still loading: once more in a moment.");
     const rows = several ? [...this.list.marked].map((path) => this.store.known(path)) : [this.current];
     const choices = rows.filter(Boolean).map((row) => choiceFor(row, action, label)).filter(Boolean);
     if (!choices.length) return this.say("There is no suggestion to accept: keep it, give it a label, or remove it.");
@@ -376,7 +420,7 @@ class Cleaner {
   /** With Ctrl or Cmd. */
   chord(event) {
     if (!(event.ctrlKey || event.metaKey)) return false;
-    const doing = { z: () => this.undo(), a: () => this.mark(0, Math.min(this.store.total, 2000) - 1) }[event.key.toLowerCase()];
+    const doing = { z: () => this.undo(), a: () => this.mark(0, Math.min(this.store.total, SELECT_ALL) - 1) }[event.key.toLowerCase()];
     doing?.();
     return Boolean(doing);
   }
@@ -416,6 +460,8 @@ class Cleaner {
       t: () => openAcceptAll(this.root, this.store),
       s: () => !this.applyButton.disabled && this.openApply(),
       Escape: () => this.clearMarks(),
+      "[": () => this.turnClass(-1),
+      "]": () => this.turnClass(1),
       "?": () => openHelp(this.root),
     }[key];
     doing?.();
