@@ -27,7 +27,7 @@ class Keeper:
     def reconcile(self) -> None:
         """Learn what the catalog has already, and settle what a crash left between catalog and ledger."""
         paths: dict[str, str] = {}
-        for photo in self._catalog.photos():
+        for photo in (photo for name in self._catalog.classes for photo in self._catalog.photos(label=name)):
             url = photo.origin.get("url", "")
             paths[url] = photo.path
             self._known[photo.origin.get("original_sha256", photo.sha256), photo.label] = url
