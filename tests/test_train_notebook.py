@@ -29,13 +29,22 @@ def run(folder, **parameters):
 
 
 @pytest.mark.slow
-def test_the_notebook_runs_top_to_bottom_on_a_few_photos_and_writes_what_it_did(tmp_path):
+def test_every_section_runs_on_a_few_photos_and_what_it_did_is_written_down(tmp_path):
     write_sample(tmp_path / "cells", limit=120).split()
-    runs = run(tmp_path, DATA="cells", SIZE=64, EPOCHS=1, BATCH_SIZE=16, SUSPECTS_AT=[64], WEIGHTED=True)
+    few = {"DATA": "cells", "SIZE": 64, "EPOCHS": 1, "BATCH_SIZE": 16, "SUSPECTS_AT": [64], "WEIGHTED": True}
+    techniques = ["spread", "reliability", "lr", "tta", "ensemble", "sizes", "targets", "floor"]
+    runs = run(tmp_path, **few, TECHNIQUES=techniques)
     assert {"majority", "probe", "fine_tune", "suspects", "export"} <= runs.keys()
     assert (tmp_path / "export.pkl").stat().st_size < 20e6 and (tmp_path / "export.onnx").exists()
+    shown = (tmp_path / "done.ipynb").read_text()
+    assert (
+        "runs)" in shown
+        and "asked several times: accuracy" in shown
+        and "GFLOP" in shown
+        and "stack" in shown
+    )
     assert runs["fine_tune"].metrics["kept"] in ("probe", "fine-tuned")
-    assert runs["export"].metrics["parity"] < 1e-3 and runs["suspects"].metrics["ranked"] == 120
+    assert runs["export"].metrics["parity"] < 1e-3 and runs["suspects"].metrics["ranked"] >= 120
 
 
 @pytest.mark.slow

@@ -88,6 +88,16 @@ def test_no_epochs_stay_with_the_probe(learn):
     assert outcome.kept == "probe" and outcome.before is outcome.after
 
 
+def test_the_rate_finder_suggests_and_puts_no_folder_into_the_dataset(learn, catalog, tmp_path, monkeypatch):
+    import matplotlib
+
+    matplotlib.use("Agg")
+    monkeypatch.chdir(tmp_path)
+    found = learn.lr_find(num_it=12)
+    assert 0 < found.valley < 10 and same(learn.model.state_dict(), learn.start)
+    assert catalog.classes == ["defective", "functional"]
+
+
 def test_show_results_interpretation_and_predict_work_as_on_any_learner(learn, catalog):
     import matplotlib
 

@@ -74,7 +74,7 @@ def make_loaders(
     weights = sampling_weights([labels[p.path] for p in photos if p.split == "train"], weighted)
     dls = block.dataloaders(
         catalog,
-        path=catalog.folder,
+        path=Path(),  # fastai writes models/ there: in the dataset that folder would become a class
         bs=batch_size,
         num_workers=0 if default_device().type == "cpu" else None,
         dl_kwargs=[{"weights": weights, "seed": seed}, {}],

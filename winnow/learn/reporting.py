@@ -10,6 +10,8 @@ from fastai.data.core import DataLoaders
 
 from winnow.catalog import Catalog
 from winnow.learn.evaluation import Scores
+from winnow.learn.features import extract_features
+from winnow.learn.variation import Spread, repeat_probe
 
 
 def small_pictures(dpi: int = 72) -> None:
@@ -54,6 +56,15 @@ def compare(**scores: Scores) -> pd.DataFrame:
         for name, score in scores.items()
     }
     return pd.DataFrame(rows).T
+
+
+def spread_of(catalog: Catalog, *, backbone: str, size: int, recipe: dict, n: int = 5) -> Spread:
+    """Macro-F1 of the probe over `n` random divisions of the photos; their features are in the cache already."""
+    photos = [photo for photo in catalog.photos() if photo.label in recipe["classes"]]
+    features = extract_features(catalog, backbone=backbone, size=size, method=recipe["method"])
+    kept = [i for i, photo in enumerate(catalog.photos()) if photo.label in recipe["classes"]]
+    labels = np.array([recipe["classes"].index(photo.label) for photo in photos])
+    return repeat_probe(features[kept], labels, recipe["classes"], n)
 
 
 def _with_bounds(score: Scores, key: str) -> str:
