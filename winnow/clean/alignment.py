@@ -5,8 +5,9 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
+
+from winnow.clean import opencv as cv2
 
 COARSE, CLOSE = 128, 256  # pixels of the longer side: to align and sort out, then to be sure
 BLOCKS = 6  # the comparison is made in 6×6 blocks, so that a watermark spoils only a few

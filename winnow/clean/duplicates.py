@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import cv2
 import numpy as np
 
+from winnow.clean import opencv as cv2
 from winnow.clean.alignment import compare
 from winnow.clean.looks import TURNS, Look, look_at_all, turned
 from winnow.clean.proposals import Proposal, propose

@@ -12,9 +12,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 
+from winnow.clean import opencv as cv2
 from winnow.images import BadImage, open_image
 
 SIDE = 256  # pixels of the grey version's longer side
