@@ -14,6 +14,7 @@ import traitlets
 from winnow.images import BadImage, open_image, read_header, thumbnail
 from winnow.share.feedback import BoxFull, FeedbackBox
 from winnow.share.prediction import Prediction, Predictor, give_back_memory, load_predictor
+from winnow.share.spare import Spare
 from winnow.share.uploads import BadUpload, Uploads
 
 STATIC = Path(__file__).parent / "static"
@@ -28,6 +29,7 @@ MODULES = (
     "card",
     "photo_app",
     "shrink",
+    "spare",
     "widget",
 )
 MAX_SIDE = 1024  # larger photos are shrunk to this before the model's own resize, in the browser or here
@@ -57,15 +59,19 @@ def photo_app(
     feedback: FeedbackBox | Path | str | bool = False,
     examples: Iterable[Path | str] = (),
     title: str = "What is on this photo?",
+    page: Path | str | None = None,
 ) -> PhotoApp:
     """The app for `predictor` (or for the export at that path).
 
     `feedback`: a folder or `FeedbackBox` that keeps what visitors correct and agree to give; True means "feedback".
     `examples`: photos that a visitor may try; those inside the export are used if there are none.
+    `page`: a folder that `winnow page` wrote for the same export: its model goes to the visitor's browser in the
+    background (10 MB) and answers there when the kernel is gone. Raises `NoPage` where it is another's.
     """
     if not isinstance(predictor, Predictor):
         predictor = load_predictor(predictor)
-    return PhotoApp(predictor, _box(feedback), list(examples), title)
+    spare = Spare(page, digest=predictor.digest) if page else None
+    return PhotoApp(predictor, _box(feedback), list(examples), title, spare)
 
 
 def _box(feedback: FeedbackBox | Path | str | bool) -> FeedbackBox | None:
@@ -81,9 +87,10 @@ class PhotoApp(anywidget.AnyWidget):
     _css = STATIC / "photo_app.css"
     info = traitlets.Dict().tag(sync=True)
 
-    def __init__(self, predictor: Predictor, box: FeedbackBox | None, examples: list, title: str):
-        self.predictor, self.box, self.uploads = predictor, box, Uploads()
-        super().__init__(info=describe(predictor, feedback=box is not None, examples=examples, title=title))
+    def __init__(self, predictor: Predictor, box: FeedbackBox | None, examples: list, title: str, spare=None):
+        self.predictor, self.box, self.uploads, self.spare = predictor, box, Uploads(), spare
+        info = describe(predictor, feedback=box is not None, examples=examples, title=title)
+        super().__init__(info={**info, "spare": spare.names if spare else None})
         self.on_msg(self._receive)
 
     def _receive(self, _widget, message: dict, buffers: list) -> None:
@@ -102,6 +109,8 @@ class PhotoApp(anywidget.AnyWidget):
     def _take_part(self, key: str, message: dict, part: bytes) -> None:
         if message.get("kind") == "drop":
             return self.uploads.drop(key)
+        if message.get("kind") == "spare":
+            return self._hand_out(str(message["name"]), int(message["offset"]))
         index, count = int(message["index"]), int(message["count"])
         photo = self.uploads.add(key, index, count, part)
         if photo is None:
@@ -109,6 +118,11 @@ class PhotoApp(anywidget.AnyWidget):
         if message.get("kind") == "correct":
             return self._keep(key, message, photo)
         self._answer(key, message, photo)
+
+    def _hand_out(self, name: str, offset: int) -> None:
+        if self.spare:
+            part, size = self.spare.part(name, max(offset, 0))
+            self.send({"kind": "spare", "name": name, "offset": offset, "size": size}, buffers=[part])
 
     def _answer(self, key: str, message: dict, photo: bytes) -> None:
         image = open_upload(photo)

@@ -6,6 +6,7 @@
  * @property {import("./engine.js").Info} info
  * @property {import("./files.js").PageFile} runtime
  * @property {import("./files.js").PageFile} model
+ * @property {string} [script]      Where ONNX Runtime's script is, if not beside the worker.
  */
 import { EngineGone, failed, heatOf, seenBox, shares } from "./engine.js";
 import { CorrectionBox } from "./correction_box.js";
@@ -42,8 +43,8 @@ export class BrowserEngine {
     this.reader = new Helper(startWorker());
     this.thinker = new Helper(startWorker(), onprogress);
     this.altersPixels = this.reader.ask("check");
-    const { facts, runtime, model } = site;
-    this.ready = this.thinker.ask("load", { facts, runtime, model }).catch((error) => {
+    const { facts, runtime, model, script } = site;
+    this.ready = this.thinker.ask("load", { facts, runtime, model, script }).catch((error) => {
       throw new EngineGone(`The model can't be opened in this browser (${error.message}): check the connection and load the page again.`);
     });
     this.ready.catch(() => {}); // each photo tells it

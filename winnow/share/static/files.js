@@ -1,7 +1,8 @@
 /**
  * The page's large files: fetched once, with progress, kept for the next visit, unpacked when they are used.
  *
- * @typedef {{path: string, mark: string, bytes: number}} PageFile   `mark` changes with the contents.
+ * @typedef {{path: string, mark: string, bytes: number, data?: ArrayBuffer}} PageFile   `mark` changes with the
+ *          contents; `data` where they are here already.
  */
 
 export const KEPT = "winnow-files";
@@ -22,6 +23,7 @@ async function openKept() {
  * @param {PageFile} file @param {(share: number) => void} [onprogress] @returns {Promise<ArrayBuffer>}
  */
 export async function fetchKept(file, onprogress = () => {}) {
+  if (file.data) return unpack(file.data);
   const kept = await openKept();
   const found = await kept?.match(keptAs(file));
   if (found) return unpack(await found.arrayBuffer());

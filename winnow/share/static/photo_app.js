@@ -11,11 +11,11 @@ const ACCEPT = "image/*,.heic,.heif,.hif,.avif,.webp";
  * Build the app inside `root`. It knows nothing of kernels: `engine` (engine.js) answers.
  * @param {HTMLElement} root @param {import("./engine.js").Engine} engine
  * @param {{title?: string, headingLevel?: 1|2}} options
- * @returns {{add: (files: Iterable<File>) => void, close: () => void}}
+ * @returns {{add: (files: Iterable<File>) => void, warn: (text: string) => void, close: () => void}}
  */
 export function createApp(root, engine, options = {}) {
   const app = new PhotoApp(root, engine, options);
-  return { add: (files) => app.add(files), close: () => app.close() };
+  return { add: (files) => app.add(files), warn: (text) => app.warn(text), close: () => app.close() };
 }
 
 class PhotoApp {

@@ -1,6 +1,7 @@
 import { EngineGone, failed } from "./engine.js";
 import { createApp } from "./photo_app.js";
 import { shrink } from "./shrink.js";
+import { SpareEngine } from "./spare.js";
 
 const PART = 256 * 1024; // bytes in one message: far below every server's limit
 const AHEAD = 4; // parts on their way before the kernel has said that it has them
@@ -86,7 +87,9 @@ export class KernelEngine {
 }
 
 function render({ model, el }) {
-  const engine = new KernelEngine(model);
+  const kernel = new KernelEngine(model);
+  const onready = () => { el.dataset.spare = "ready"; };
+  const engine = kernel.info.spare ? new SpareEngine(kernel, model, { onready, onsleep: (text) => app.warn(text) }) : kernel;
   const app = createApp(el, engine, { title: engine.info.title });
   return () => app.close();
 }

@@ -12,14 +12,14 @@ const LARGE = 1024 * 1024; // bytes: the app shows smaller files as they are
 let session = null, ort = null, shape = null;
 
 /** Open the model; its two large files are kept for the next visit. */
-async function load({ facts, runtime, model }) {
+async function load({ facts, runtime, model, script = "./ort.mjs" }) {
   const got = new Map([[runtime, 0], [model, 0]]);
   const fetchNoted = (file) => fetchKept(file, (share) => {
     got.set(file, share * file.bytes);
     postMessage({ progress: (got.get(runtime) + got.get(model)) / (runtime.bytes + model.bytes) });
   });
-  const [script, wasm, graph] = await Promise.all([import("./ort.mjs"), fetchNoted(runtime), fetchNoted(model)]);
-  ort = script;
+  const [module, wasm, graph] = await Promise.all([import(script), fetchNoted(runtime), fetchNoted(model)]);
+  ort = module;
   ort.env.wasm.numThreads = 1; // more would need headers that free hosts don't send
   ort.env.wasm.wasmBinary = wasm;
   ort.env.logLevel = "error";
