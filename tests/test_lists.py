@@ -13,7 +13,7 @@ from winnow.catalog import Catalog
 from winnow.collect.archives import NoSuchSource
 from winnow.collect.lists import BadList, import_img2dataset, import_urls
 
-QUICK = {"allow_hosts": ("127.0.0.1",), "stall": 2, "total": 4, "backoff": 0.05}
+QUICK = {"allow_hosts": ("127.0.0.1",), "backoff": 0.05}
 
 
 def write_table(path, rows, delimiter=","):
