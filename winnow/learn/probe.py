@@ -92,7 +92,8 @@ def out_of_fold(
     heads = int(fold.max()) + 1
     rows = (fold[:, None] != np.arange(heads)).astype(np.float32)
     mean, scale = _standardisation(features)
-    standard = (features - mean) / scale
+    standard = features - mean
+    standard /= scale  # in place: at 100,000 photos a second copy is half a gigabyte
     weight, bias = _adamw(
         standard,
         labels,
