@@ -504,7 +504,7 @@ class Reviewing(RuleBasedStateMachine):
 
 
 def test_any_sequence_of_choices_and_crashes_can_be_undone(tmp_path_factory):
-    """`WINNOW_SEQUENCES=1000` runs as many as benchmarks/journal.py does."""
+    """`WINNOW_SEQUENCES=1000` runs a thousand, as `benchmarks/catalog.py --sequences 1000` does."""
     Reviewing.make_folder = staticmethod(lambda: tmp_path_factory.mktemp("review") / "photos")
     run_state_machine_as_test(
         Reviewing,

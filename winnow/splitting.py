@@ -33,9 +33,11 @@ def choose_sides(
         else:
             loose.append(unit)
     loose.sort(key=lambda unit: min(_draw(seed, photo.sha256) for photo in unit))
+    of_class: dict[str, list] = defaultdict(list)
+    for unit in loose:
+        of_class[_class_of(unit)].append(unit)
     for label in sorted(counts):
-        mine = [unit for unit in loose if _class_of(unit) == label]
-        for unit, side in _divide(mine, counts[label], valid):
+        for unit, side in _divide(of_class[label], counts[label], valid):
             sides |= {photo.sha256: side for photo in unit}
     return sides
 
@@ -76,6 +78,8 @@ def _units(photos: Sequence[Photo]) -> list[list[Photo]]:
 
 def _class_of(unit: list[Photo]) -> str:
     """The class that most of a unit's photos have; the first by name on a tie."""
+    if len(unit) == 1:
+        return unit[0].label
     return min(Counter(photo.label for photo in unit).items(), key=lambda item: (-item[1], item[0]))[0]
 
 
