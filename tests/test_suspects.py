@@ -254,8 +254,8 @@ def test_a_photo_that_belongs_to_no_class_is_off_topic(cells):
 def test_rows_of_every_kind_stand_in_one_queue_and_can_be_chosen(cells, tmp_path):
     catalog = Catalog(cells)
     first, second, third = [photo.path for photo in catalog.photos()[:3]]
-    catalog.add_row("duplicate", first, "The same photo as another.", {"paths": [first, second]})
-    catalog.add_row("leak", second, "Its copy is on the other side.", {"paths": [third]})
+    catalog.add_row("duplicate", first, "The same photo as another.", {"others": [second]})
+    catalog.add_row("leak", second, "Its copy is on the other side.", {"others": [third]})
     catalog.add_row("quality", third, "Dark.", {"kind": "dark", "score": 0.1})
     catalog.add_row("feedback", ".winnow/feedback/x.jpg", "A visitor says defective.", {"label": "defective"})
     catalog.keep(first)
@@ -273,6 +273,20 @@ def test_rows_of_every_kind_stand_in_one_queue_and_can_be_chosen(cells, tmp_path
     assert (
         "Its copy is on the other side." in next(line for line in lines if line["path"] == second)["reason"]
     )
+
+
+def test_copies_that_were_found_stand_in_the_queue_and_never_vouch_for_each_other(cells):
+    from winnow.clean.duplicates import find_duplicates
+
+    one = sorted((cells / "defective").glob("*.png"))[-1]
+    shutil.copy(one, cells / "functional" / "copy.png")
+    catalog = Catalog(cells)
+    find_duplicates(catalog)
+    found = find_suspects(catalog, sizes=(96,))
+    conflict = next(row for row in found.only("conflict") if row.path == "functional/copy.png")
+    assert (conflict.suggested, conflict.neighbours) == ("defective", [f"defective/{one.name}"])
+    row = next(row for row in found.only("label") if row.path == "functional/copy.png")
+    assert f"defective/{one.name}" not in row.neighbours
 
 
 def test_a_training_runs_margins_are_one_more_view():

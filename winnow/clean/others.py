@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,25 +20,24 @@ FAR = 4.0  # robust standard deviations (1.4826 * median distance to the median,
 KNOWN = 20  # fewer photos than this don't say what is usual
 
 
-def queued_rows(catalog: Catalog, labels: dict[str, str], kinds: Iterable[str] | None = None) -> list[dict]:
+def queued_rows(catalog: Catalog, labels: dict[str, str]) -> list[dict]:
     """The catalog's rows of any kind in `URGENCY`, as fields of a `Suspect`.
 
-    A row's `data` may bring "score" (0 to 1), "suggested" (a class) and "paths" (photos to compare it with). Rows
+    A row's `data` may bring "score" (0 to 1), "suggested" (a class) and "others" (photos to compare it with). Rows
     about photos outside `labels` (path: label) are left out, except feedback, whose photos are in no class yet.
     """
-    wanted = set(URGENCY) if kinds is None else set(kinds)
-    rows = [row for row in catalog.rows() if row.kind in wanted & set(URGENCY)]
-    return [
-        _fields(row, labels.get(row.path, "")) for row in rows if row.path in labels or row.kind == "feedback"
-    ]
+    rows = [row for row in catalog.rows() if row.kind in URGENCY]
+    return [_fields(row, labels) for row in rows if row.path in labels or row.kind == "feedback"]
 
 
-def _fields(row: Row, label: str) -> dict:
-    data = row.data
+def _fields(row: Row, labels: dict[str, str]) -> dict:
+    data, label = row.data, labels.get(row.path, "")
+    others = _others(data, row.path)
     if row.kind == "feedback":  # what the app answered, and what its visitor says it is
         label, suggested = str((data.get("answer") or {}).get("label") or label), str(data.get("label") or "")
     else:
-        suggested = str(data.get("suggested") or label)
+        rival = next((labels[o] for o in others if labels.get(o, label) != label), label)
+        suggested = str(data.get("suggested") or (rival if row.kind == "conflict" else label))
     score = _urgency(row)
     return {
         "path": row.path,
@@ -48,7 +47,7 @@ def _fields(row: Row, label: str) -> dict:
         "confidence": score,
         "kind": row.kind,
         "reason": row.reason,
-        "neighbours": _others(data, row.path),
+        "neighbours": others,
     }
 
 
@@ -61,7 +60,7 @@ def _urgency(row: Row) -> float:
 
 
 def _others(data: dict, path: str) -> list[str]:
-    found = data.get("paths") or []
+    found = data.get("others") or []
     return [other for other in found if other != path][:LOOKED_AT] if isinstance(found, list | tuple) else []
 
 
