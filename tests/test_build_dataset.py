@@ -6,6 +6,7 @@ from pathlib import Path
 import nbformat
 import pytest
 from replica.engines import Engines
+from replica.photos import colour_photos
 from replica.server import Replica
 from rich.console import Console
 
@@ -19,6 +20,7 @@ NOTEBOOK = Path(__file__).parents[1] / "build_dataset.ipynb"
 def build(tmp_path, **parameters):
     """Run the notebook; returns the catalog that it left, its last "build" run, and the executed cells' text."""
     console = Console(quiet=True)
+    parameters = {"DUPLICATES": False, **parameters}  # it has tests of its own; one here proves the cell
     executed = run_notebook(
         NOTEBOOK, {"DATA": str(tmp_path / "data"), **parameters}, runs=tmp_path / "runs", console=console
     )
@@ -44,8 +46,13 @@ def test_a_folder_of_ones_own_is_built_in_place(tmp_path):
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(cell.file, target)
     (folder / "odd" / "page.jpg").write_text("<html>")
-    catalog, run, shown = build(tmp_path, SOURCE="folder", FOLDER=str(folder))
-    assert run.metrics["classes"] == {"even": 6, "odd": 6}
+    colour_photos()[0].save(folder / "even" / "temple.png")
+    colour_photos()[0].resize((320, 214)).save(folder / "odd" / "small temple.jpg")
+    catalog, run, shown = build(tmp_path, SOURCE="folder", FOLDER=str(folder), DUPLICATES=True)
+    assert run.metrics["classes"] == {"even": 7, "odd": 7}
+    assert run.metrics["duplicates"] >= run.metrics["conflicts"] >= 1
+    assert {"even/temple.png", "odd/small temple.jpg"} <= {row.path for row in catalog.rows("conflict")}
+    assert len({photo.split for photo in catalog.photos() if "temple" in photo.path}) == 1
     assert run.metrics["rejected"] == {"not an image": 1}
     assert catalog.photos()[0].path == "even/my photo 0.png"
     assert "not an image" in shown
