@@ -147,6 +147,7 @@ def fine_tune(
     depth: str = "late",  # what is trained: "head", "late" (and the head), "all"
     weight_decay: float = 0.01,
     keep: str = "best",  # "best": the weights before or after, by macro-F1 on the validation side; "last"
+    before: Scores | None = None,  # the learner's present scores, where they are known
     cbs=None,
 ) -> Outcome:
     """Train with one cycle, batch norm's statistics frozen; keep what wins on the frozen split.
@@ -155,7 +156,7 @@ def fine_tune(
     comparison. Raises `LossNotANumber`, with the weights put back as they were.
     """
     start = copy.deepcopy(learn.model.state_dict())
-    before, began = score(learn), time.perf_counter()
+    before, began = before or score(learn), time.perf_counter()
     if epochs == 0:
         return Outcome(before, before, "probe", 0.0)
     learn.freeze_to({"head": -1, "late": 1, "all": 0}[depth])
