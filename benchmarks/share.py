@@ -35,12 +35,12 @@ from playwright.sync_api import sync_playwright
 from rich.console import Console
 from rich.table import Table
 
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT / "tests"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 from install_browser import ARGUMENTS, find_browser
 from servers import free_port, start, start_voila, start_winnow, stop
 
+ROOT = Path(__file__).parents[1]
 # The app of fastai's book (fastai/bear_voila), for ipywidgets 8.
 BEAR = """
 from fastai.vision.all import *
@@ -323,11 +323,11 @@ def measure_model(report: Report, apps: dict, photos: list[Path]) -> None:
         for photo in [photos[0], *photos]:
             content = photo.read_bytes()
             for name, ask in (
-                ("winnow", lambda: predictor.predict([content])),
-                ("fastai", lambda: learn.predict(PILImage.create(content))),
+                ("winnow", lambda data: predictor.predict([data])),
+                ("fastai", lambda data: learn.predict(PILImage.create(data))),
             ):
                 began = time.perf_counter()
-                ask()
+                ask(content)
                 times[name].append(time.perf_counter() - began)
     own, peer = median(times["winnow"][1:]), median(times["fastai"][1:])
     said = f"{own * 1000:.1f} / {peer * 1000:.1f} ms = {own / peer:.2f}"
@@ -398,10 +398,10 @@ def measure_leaks(report: Report, apps: dict, visits: int) -> None:
                 visitor.close()
 
         visit(max(10, visits // 4))
-        time.sleep(4)
+        time.sleep(25)  # Jupyter's timers hold a visit's objects for 20 seconds
         before, kernels_before = tree_mb(process), len(kernels(process))
         visit(visits)
-        time.sleep(4)
+        time.sleep(25)
         after, left = tree_mb(process), len(kernels(process)) - kernels_before
     report.bar(f"kernels left behind by {visits} visits", left, 0)
     said = f"{before:.1f} → {after:.1f} MB, the server and its spare kernel"
@@ -426,9 +426,8 @@ def measure_hostile(report: Report, browser, apps: dict, folder: Path, photo: Pa
                 f"document.querySelectorAll('{DONE}').length >= {cards + len(batch)}", timeout=240_000
             )
             told += page.locator(DONE).count() - cards
-        silent = page.evaluate(
-            f"[...document.querySelectorAll('{DONE}')].filter(c => !c.querySelector('.error, .verdict')?.innerText).length"
-        )
+        said_nothing = "c => !c.querySelector('.error, .verdict')?.innerText"
+        silent = page.evaluate(f"[...document.querySelectorAll('{DONE}')].filter({said_nothing}).length")
         seconds = ask_winnow(page, photo)
         alive = before <= {kernel.pid for kernel in kernels(process)}
     report.bar("hostile uploads that got a sentence", told - silent, count, at_least=True)

@@ -7,6 +7,7 @@ that it was started for, and only to widget messages; no file of the machine can
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 import secrets
@@ -17,7 +18,7 @@ from pathlib import Path
 from jupyter_core.utils import run_sync
 from jupyter_server.utils import url_path_join
 from tornado.ioloop import IOLoop, PeriodicCallback
-from tornado.web import Application
+from tornado.web import Application, HTTPError
 from traitlets.config import Config
 from voila.app import Voila
 from voila.utils import get_voila_labextensions_path
@@ -90,6 +91,8 @@ def serve(
     )
     app.initialize([])
     logging.getLogger("tornado.access").setLevel(logging.CRITICAL)  # robots ask for anything
+    # Jupyter counts that timeout in milliseconds and hands it to Tornado, which takes it for seconds.
+    logging.getLogger("tornado.general").addFilter(lambda record: "ping_timeout" not in record.getMessage())
     app.log.addFilter(lambda record: "is not trusted" not in record.getMessage())  # its outputs aren't shown
     app.start()
 
@@ -144,6 +147,7 @@ def _config(places: int, ready: int, memory_mb: int, idle: float, grace: float) 
                 "memory_limit": memory_mb,
                 "idle": idle,
                 "grace": grace,
+                "kernel_info_timeout": 20,  # every visit's objects stay that long: Jupyter's timer holds them
             },
             # A restarted kernel would be an empty one. Sockets in a private folder can't be reached by another
             # user of the machine; elsewhere temporary folders have names too long for a socket.
@@ -169,7 +173,7 @@ class AppServer(Voila):
             install(self.mother)
         settings = super().init_settings()
         settings["websocket_max_message_size"] = 16 * MEGABYTE  # the app sends photos in smaller pieces
-        settings["ws_ping_interval"] = settings["ws_ping_timeout"] = 20_000  # milliseconds
+        settings["ws_ping_interval"], settings["ws_ping_timeout"] = 20_000, 60_000  # milliseconds
         settings["default_handler_class"] = Nothing
         return settings
 
@@ -219,7 +223,8 @@ class AppServer(Voila):
         return f"http://{host}:{self.port}{self.base_url}{query}"
 
     def stop(self) -> None:
-        run_sync(self.kernel_manager.shutdown_all)(now=True)
+        with contextlib.suppress(HTTPError):  # a kernel that is just ending is unknown by then
+            run_sync(self.kernel_manager.shutdown_all)(now=True)
         if self.mother:
             self.mother.stop()
         super().stop()
