@@ -19,6 +19,7 @@ from PIL import Image
 from winnow import migrations
 from winnow.catalog import (
     Catalog,
+    CatalogError,
     EmptyClass,
     NoImages,
     NoSuchFolder,
@@ -444,6 +445,18 @@ def test_migrations_are_named_in_order_and_bring_an_old_catalog_up(photo_folder,
     monkeypatch.setattr(migrations, "STEPS", (*migrations.STEPS, m999_note))
     catalog = Catalog(photo_folder)
     assert catalog._db.execute("SELECT count(*) FROM note").fetchone()[0] == 0 and len(catalog) == 24
+
+
+def test_a_busy_catalog_says_so_and_changes_nothing(photo_folder, monkeypatch):
+    catalog = Catalog(photo_folder)
+    other = sqlite3.connect(photo_folder / "catalog.db", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    catalog._db.execute("PRAGMA busy_timeout = 50")
+    with pytest.raises(CatalogError, match="nothing changed; try again when the other program is done"):
+        catalog.keep("ant/0.png")
+    other.execute("ROLLBACK")
+    catalog.keep("ant/0.png")
+    assert len(catalog.history()) == 1
 
 
 # -- many processes --

@@ -13,7 +13,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from winnow.migrations import migrate, missing_steps
-from winnow.records import NotACatalog, ReadOnlyFolder
+from winnow.records import CatalogError, NotACatalog, ReadOnlyFolder
 
 BUSY_SECONDS = 60
 INCOMING = "incoming-"  # what files on their way in are called
@@ -82,7 +82,10 @@ class Store:
         except sqlite3.OperationalError as error:
             if "readonly" in str(error) or "unable to open" in str(error):
                 raise self._read_only() from error
-            raise
+            hint = "make room" if "full" in str(error) else "try again when the other program is done"
+            raise CatalogError(
+                f"{self.folder}/catalog.db took nothing ({error}): nothing changed; {hint}."
+            ) from error
         except sqlite3.DatabaseError as error:
             raise NotACatalog(
                 f"{self.folder}/catalog.db is not a Winnow catalog ({error}): move it away and open again."
@@ -111,10 +114,12 @@ class Store:
             db.execute("BEGIN IMMEDIATE")
         try:
             yield db
+            with self.explained():
+                db.execute("COMMIT")
         except BaseException:
-            db.execute("ROLLBACK")
+            if db.in_transaction:
+                db.execute("ROLLBACK")
             raise
-        db.execute("COMMIT")
 
     @contextmanager
     def exclusive(self, *, wait: bool = True) -> Iterator[bool]:
