@@ -66,7 +66,7 @@ def open_cleaner(voila, notebook, pointer):
 
     def go(page):
         page.goto(voila(notebook, env={"WINNOW_TEST_DATA": str(pointer)}))
-        page.locator(".wc-row img").first.wait_for()
+        page.locator(".wc-row img").first.wait_for(timeout=90_000)
         page.get_by_role("listbox").focus()
 
     return go
@@ -275,11 +275,22 @@ def lab(notebook, folder, pointer, tmp_path):
     stop(process)
 
 
+def run_first_cell(page):
+    """JupyterLab drops a cell that is run before its kernel is connected, and calls it idle already: ask again."""
+    prompt = page.locator(".jp-Cell .jp-InputPrompt").first
+    for _ in range(20):
+        page.locator(".jp-Cell .cm-content").first.click()
+        page.keyboard.press("Shift+Enter")
+        page.wait_for_timeout(1000)
+        if prompt.inner_text() != "[ ]:":
+            return
+
+
 def test_keys_decide_in_jupyterlab_and_leave_its_cells_alone(page, lab, folder):
     page.goto(lab)
-    page.locator(".jp-Cell .cm-content").first.click()
-    page.keyboard.press("Shift+Enter")
-    page.locator(".wc-row img").first.wait_for()
+    page.locator(".jp-Notebook-ExecutionIndicator[data-status='idle']").wait_for(timeout=90_000)
+    run_first_cell(page)
+    page.locator(".wc-row img").first.wait_for(timeout=60_000)
     cells = page.locator(".jp-Cell").count()
     page.get_by_role("listbox").focus()
     for key in "xkdda":  # in JupyterLab's command mode: cut, up, delete, insert above
