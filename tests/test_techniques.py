@@ -236,3 +236,21 @@ def test_each_of_several_targets_is_learned_and_is_an_ordinary_learner(catalog, 
 def test_an_unknown_target_is_refused_before_anything_is_trained(catalog):
     with pytest.raises(NoSuchTarget, match="this dataset has label, shade"):
         make_multi_learner(catalog, ["label", "colour"])
+
+
+@pytest.mark.parametrize(
+    ("backbone", "size"), [("swin_s3_tiny_224", 112), ("convnext_atto", 64), ("vit_tiny_patch16_224", 96)]
+)
+def test_bodies_that_fastai_itself_fails_on_give_one_vector_a_photo_and_train(
+    catalog, monkeypatch, backbone, size
+):
+    from winnow.learn import backbones
+
+    untrained = backbones._made_for(backbone, size, pretrained=False)  # the hub's weights need a network
+    monkeypatch.setattr(backbones, "_from_hub", lambda *a: untrained)
+    learn = make_learner(make_loaders(catalog, size=size, batch_size=8), backbone=backbone, probe=None)
+    with learn.no_bar(), learn.no_logging():
+        fine_tune(learn, 1, depth="head", keep="last")
+    assert learn.model[0] is untrained and learn.model[1][1].in_features == untrained.num_features
+    if backbone == "convnext_atto":  # its pretrained last norm, which fastai drops
+        assert "0.head.norm.weight" in learn.model.state_dict()

@@ -131,23 +131,27 @@ def _packaged_weights(backbone: str, wanted: dict) -> dict:
 
 
 def _from_hub(backbone: str, size: int):
-    import timm
-
-    options = {"pretrained": True, "num_classes": 0}
     try:
-        try:  # vision transformers are made for one size, and take another only when told
-            return timm.create_model(backbone, img_size=size, **options)
-        except TypeError:  # this architecture has no such parameter: it takes any size
-            return timm.create_model(backbone, **options)
+        return _made_for(backbone, size, pretrained=True)
+    except AssertionError as error:
+        raise UnfitBackbone(
+            f"{backbone} can't be made for {size}×{size} images: choose another size."
+        ) from error
     except Exception as error:
-        if isinstance(error, AssertionError):
-            raise UnfitBackbone(
-                f"{backbone} can't be made for {size}×{size} images: choose another size."
-            ) from error
         raise WeightsUnavailable(
             f"The weights of {backbone} come from the Hugging Face hub, which didn't answer ({type(error).__name__}): "
             f"go online, or use {', '.join(BACKBONES)}, whose weights are installed."
         ) from error
+
+
+def _made_for(backbone: str, size: int, *, pretrained: bool):
+    """timm's model without classifier; vision transformers are made for one size, and take another only when told."""
+    import timm
+
+    try:
+        return timm.create_model(backbone, pretrained=pretrained, num_classes=0, img_size=size)
+    except TypeError:  # this architecture has no such parameter: it takes any size
+        return timm.create_model(backbone, pretrained=pretrained, num_classes=0)
 
 
 def _export(model, size: int, path: Path) -> None:
