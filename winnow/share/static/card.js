@@ -55,7 +55,7 @@ export class Card {
   parts(answer) {
     const { info } = this.engine;
     return [
-      verdict(answer),
+      verdict(answer, info.labels.length),
       answer.unlike ? null : barChart(answer.probabilities, "How likely each answer is"),
       ...(answer.unlike ? [] : Object.entries(answer.targets).map(([name, target]) => targetPart(name, target))),
       answer.heatmap ? this.heatToggle(answer) : null,
@@ -86,10 +86,11 @@ export class Card {
   }
 }
 
-function verdict(answer) {
+function verdict(answer, classes) {
   const sure = percent(answer.probabilities[0].p);
   if (!answer.unlike) return h("p.verdict", {}, h("strong", {}, answer.label), " ", h("span.sure", {}, sure));
-  const nearest = answer.nearest.length ? answer.nearest.join(", ") : answer.label;
+  const named = answer.nearest.slice(0, Math.max(1, classes - 1)); // to name all classes would say nothing
+  const nearest = named.length ? named.join(", ") : answer.label;
   return h(
     "div.verdict.unlike", {}, h("strong", {}, "None of these"),
     h("p.note", {}, `This photo is unlike those that the model learnt from. It comes nearest to: ${nearest}.`),
