@@ -114,6 +114,7 @@ class Cleaner {
       this.markLoaded();
       this.drawRows();
     });
+    on("chosen", ({ detail }) => this.list.renew(detail));
     on("pictures", ({ detail }) => this.drawPictures(detail));
     on("detail", ({ detail }) => this.takeDetail(detail));
     on("decided", ({ detail }) => this.afterAnswer(detail));
@@ -229,14 +230,15 @@ class Cleaner {
     this.drawBulk();
   }
 
+  /** Rows came: those that waited for them are stale already, the others stay as they are. */
   drawRows() {
-    this.list.renew([...this.list.drawn.keys()].map((position) => this.store.rows.get(position)?.path).filter(Boolean));
+    this.list.draw();
     this.showCard();
   }
 
   drawPictures({ size, items }) {
     if (size === "thumb" || items.some(({ fault }) => fault)) this.list.renew(items.map(({ path }) => path));
-    this.showCard();
+    if (items.some(({ path }) => this.card.shows(path))) this.showCard();
   }
 
   takeDetail(detail) {
@@ -267,9 +269,10 @@ class Cleaner {
   }
 
   afterAnswer(detail) {
+    const paths = Object.keys(detail.decisions);
     this.say(detail.text);
-    this.list.renew(Object.keys(detail.decisions));
-    this.showCard();
+    this.list.renew(paths);
+    if (paths.includes(this.card.path)) this.showCard();
   }
 
   afterUndo(detail) {
@@ -372,8 +375,10 @@ class Cleaner {
     this.store.decide(choices);
     this.drawOnTheWay();
     this.say(choices.length > 1 ? `${count(choices.length, "photo")} decided.` : sayChoice(choices[0]));
-    if (several) this.clearMarks();
-    else this.moveTo(this.list.cursor + 1);
+    if (several) {
+      this.clearMarks();
+      this.showCard();
+    } else this.moveTo(this.list.cursor + 1);
   }
 
   /** Take back my last action; what somebody else chose last only when asked twice. */

@@ -34,6 +34,11 @@ export class Card {
     if (focused) this.element.querySelector(`[data-does="${CSS.escape(focused)}"]`)?.focus({ preventScroll: true });
   }
 
+  /** Whether a picture is on the card: the photo itself or a neighbour. @param {string} path */
+  shows(path) {
+    return path === this.path || Boolean(this.details.get(this.path)?.neighbours.some((near) => near.path === path));
+  }
+
   /** @param {any} detail */
   takeDetail(detail) {
     if (this.details.size > 200) this.details.clear();

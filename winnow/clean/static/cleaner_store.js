@@ -130,7 +130,7 @@ export class Store extends EventTarget {
       const kind = action === "relabel" && label === row.label ? "keep" : action;
       row.decision = { id: row.decision?.id ?? 0, kind, after: label ?? null, by: "", at: "", onItsWay: true };
     }
-    this.tell("rows");
+    this.tell("chosen", choices.map(({ path }) => path));
   }
 
   /** @param {string} path @returns {Row|undefined} */
