@@ -228,6 +228,17 @@ def test_a_file_that_is_no_image_is_listed_with_the_reason(cells, tmp_path, one_
     assert len(lines) == 121
 
 
+def test_equal_files_never_vouch_for_each_other_even_before_duplicates_were_sought(cells, one_small_view):
+    one = sorted((cells / "defective").glob("*.png"))[-1]
+    for number in range(3):
+        shutil.copy(one, cells / "functional" / f"copy{number}.png")
+    found = find_suspects(LookedAtFolder(cells))
+    assert len(found.only("label")) == 123
+    for row in found.only("label"):
+        if "copy" in row.path or one.name in row.path:
+            assert not any("copy" in path or one.name in path for path in row.neighbours)
+
+
 def test_a_csv_that_can_not_be_written_is_one_sentence(cells, tmp_path, one_small_view):
     with pytest.raises(CannotWrite, match="choose another --out"):
         write_suspects(cells, tmp_path / "nowhere" / "out.csv")

@@ -140,7 +140,9 @@ def find_suspects(
     """
     data = labelled(catalog, target)
     blocks = _features(catalog, data.photos, _sets(backbone, sizes), progress)
-    groups = [photo.group for photo in data.photos]
+    groups = [
+        photo.group or photo.sha256 for photo in data.photos
+    ]  # equal files count as copies in any folder
     scores = score_labels(
         blocks, data.current(), n_classes=len(data.classes), groups=groups, margins=_margins(learn, data)
     )
