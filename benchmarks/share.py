@@ -61,6 +61,7 @@ display(VBox([widgets.Label('Select your bear!'), btn_upload, out_pl, lbl_pred])
 """
 EMPTY = "import ipywidgets\nipywidgets.Button(description='Upload')"
 PREHEATED = ("--VoilaConfiguration.preheat_kernel=True", "--VoilaConfiguration.default_pool_size=1")
+POLL = 10  # milliseconds; by animation frames, the default, a page in the background is never looked at
 DONE = ".card:is([data-state=answered],[data-state=failed])"
 console = Console(width=110)
 
@@ -214,7 +215,9 @@ def ask_winnow(page, photo: Path) -> float:
     cards = page.locator(DONE).count()
     began = time.perf_counter()
     page.locator("input[type=file]").first.set_input_files(str(photo))
-    page.wait_for_function(f"document.querySelectorAll('{DONE}').length > {cards}", timeout=60_000)
+    page.wait_for_function(
+        f"document.querySelectorAll('{DONE}').length > {cards}", timeout=60_000, polling=POLL
+    )
     return time.perf_counter() - began
 
 
@@ -230,6 +233,7 @@ def ask_bear(page, photo: Path) -> float:
         " if (now !== window.before) window.before = null;"
         " return window.before === null && now.startsWith('Prediction'); })()",
         timeout=60_000,
+        polling=POLL,
     )
     return time.perf_counter() - began
 
@@ -360,7 +364,9 @@ def measure_crowd(report: Report, browser, apps: dict, photos: list[Path], peopl
             page.locator("input[type=file]").first.set_input_files([str(photo) for photo in photos[:5]])
         right = 0
         for page in pages:
-            page.wait_for_function(f"document.querySelectorAll('{DONE}').length >= 5", timeout=120_000)
+            page.wait_for_function(
+                f"document.querySelectorAll('{DONE}').length >= 5", timeout=120_000, polling=POLL
+            )
             answers = [card.inner_text() for card in page.locator(".verdict strong").all()]
             right += sum(answer == label for answer, label in zip(answers, expected, strict=False))
         over.set()
@@ -423,7 +429,9 @@ def measure_hostile(report: Report, browser, apps: dict, folder: Path, photo: Pa
             cards = page.locator(DONE).count()
             page.locator("input[type=file]").first.set_input_files([str(file) for file in batch])
             page.wait_for_function(
-                f"document.querySelectorAll('{DONE}').length >= {cards + len(batch)}", timeout=240_000
+                f"document.querySelectorAll('{DONE}').length >= {cards + len(batch)}",
+                timeout=240_000,
+                polling=POLL,
             )
             told += page.locator(DONE).count() - cards
         said_nothing = "c => !c.querySelector('.error, .verdict')?.innerText"
