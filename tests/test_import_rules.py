@@ -13,7 +13,13 @@ MODULES = {
     ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__"): path
     for path in sorted(PACKAGE.rglob("*.py"))
 }
-JOINING = {"winnow.cli", "winnow.demo", "winnow.headless", "winnow.notebooks", "winnow.page"}  # nothing imports these
+JOINING = {
+    "winnow.cli",
+    "winnow.demo",
+    "winnow.headless",
+    "winnow.notebooks",
+    "winnow.page",
+}  # nothing imports these
 GROUND = {"winnow.images", "winnow.migrations"}
 # Every other module at the top is the catalog or a part of it.
 CATALOG = {name for name in MODULES if name.count(".") == 1 and MODULES[name].parent == PACKAGE}
@@ -24,7 +30,7 @@ ALLOWED = {
     "winnow": set(),
     "winnow.images": set(),
     "winnow.migrations": set(),
-    **{name: BASE for name in CATALOG},
+    **dict.fromkeys(CATALOG, BASE),
     "winnow.collect": BASE | {"winnow.collect"},
     "winnow.learn": BASE | {"winnow.learn"},
     "winnow.clean": BASE | {"winnow.clean", "winnow.learn.features", "winnow.learn.probe"},
