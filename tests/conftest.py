@@ -6,6 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from pictures import write_photos
 
 
 @pytest.fixture(scope="session")
@@ -94,17 +95,3 @@ def ray_cluster():
 def photo_folder(tmp_path) -> Path:
     """A folder of class folders: three classes of eight small, different pictures each."""
     return write_photos(tmp_path / "photos", {"ant": 8, "bee": 8, "cat": 8})
-
-
-def write_photos(folder: Path, counts: dict[str, int], seed: int = 0) -> Path:
-    """Write `counts[label]` different small PNG files into each class folder."""
-    import numpy as np
-    from PIL import Image
-
-    random = np.random.default_rng(seed)
-    for label, count in counts.items():
-        (folder / label).mkdir(parents=True, exist_ok=True)
-        for number in range(count):
-            pixels = random.integers(0, 255, (12, 16, 3), dtype=np.uint8)
-            Image.fromarray(pixels).save(folder / label / f"{number}.png")
-    return folder

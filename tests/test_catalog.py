@@ -13,7 +13,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from conftest import write_photos
+from pictures import write_photos
 from PIL import Image
 
 from winnow import migrations

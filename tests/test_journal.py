@@ -13,7 +13,6 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from conftest import write_photos
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -24,6 +23,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
+from pictures import write_photos
 
 from winnow import moves
 from winnow.catalog import CannotMove, Catalog, NoSuchPhoto, UnknownClass
