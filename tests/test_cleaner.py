@@ -1,16 +1,20 @@
 """The cleaner without its window: what the desk does, and the messages that the kernel answers."""
 
+import io
 import shutil
 import sqlite3
 import time
 from types import SimpleNamespace
 
 import pytest
+from PIL import Image
 
 from winnow.catalog import Catalog
 from winnow.clean.cleaner import ImageClassifierCleaner, join_scripts
 from winnow.clean.suspects import Suspect
 from winnow.collect.sample import write_sample
+from winnow.share.feedback import FeedbackBox, waiting
+from winnow.share.prediction import Prediction
 
 
 @pytest.fixture(scope="session")
@@ -307,6 +311,163 @@ def test_what_cannot_be_ranked_stays_usable(catalog):
     decide(cleaner, paths(cleaner)[0], "keep")
     assert len(catalog.pending()) == 1
     cleaner.close()
+
+
+def turned(file):
+    """A photo that the catalog doesn't hold: one of its own on its side."""
+    buffer = io.BytesIO()
+    Image.open(file).convert("RGB").transpose(Image.Transpose.ROTATE_90).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+@pytest.fixture
+def corrected(catalog, tmp_path):
+    """The catalog with two photos of visitors: the app said functional, they say defective."""
+    box, answer = (
+        FeedbackBox(tmp_path / "box"),
+        Prediction("functional", {"functional": 0.8, "defective": 0.2}),
+    )
+    for photo in catalog.photos(label="defective")[:2]:
+        box.add(turned(catalog.file(photo.path)), label="defective", answer=answer, digest="abc")
+    assert box.import_into(catalog) == 2
+    return catalog
+
+
+@pytest.fixture
+def visited(corrected):
+    cleaner = ImageClassifierCleaner(corrected, suspects=suspects_for(corrected), by="ann")
+    cleaner.kind = "feedback"
+    yield cleaner
+    cleaner.close()
+
+
+def reopened(catalog):
+    cleaner = ImageClassifierCleaner(Catalog(catalog.folder), suspects=[], by="ann")
+    cleaner.close()
+    return cleaner
+
+
+def test_a_visitors_photo_shows_the_apps_answer_and_the_visitors_label(visited):
+    rows = ask(visited, "rows", version=visited.view["version"], start=0, stop=10)["rows"]
+    assert len(rows) == 2 and "feedback" in visited.kinds
+    row = rows[0]
+    assert (row["label"], row["suggested"], row["kind"]) == ("functional", "defective", "feedback")
+    assert row["reason"] == "A visitor says defective; the model said functional."
+    assert row["accept"] == {"action": "relabel", "label": "defective"} and row["decision"] is None
+    (reply, buffers) = next(visited.answer({"type": "picture", "path": row["path"], "size": "preview"}))
+    assert reply["items"][0]["mime"] == "image/jpeg"
+    assert buffers[0] == (visited.catalog.folder / row["path"]).read_bytes()
+    assert visited._fetch_thumb(row["path"])[:2] == b"\xff\xd8"
+    assert ask(visited, "detail", path=row["path"])["split"] is None
+    visited.kind = ""
+    assert visited.view["total"] == 14 and sum(visited.counts[label] for label in visited.classes) == 12
+
+
+@pytest.mark.parametrize("label", ["defective", "functional"])
+def test_a_label_takes_a_visitors_photo_in_and_says_where_it_came_from(visited, label):
+    path, other = paths(visited)
+    row = next(row for row in waiting(visited.catalog) if row.path == path)
+    reply = decide(visited, path, "relabel", label=label)
+    assert reply["decisions"][path]["after"] == label and reply["text"] == ""
+    (added,) = [p for p in visited.catalog.photos() if p.origin.get("engine") == "feedback"]
+    assert (
+        added.path == f"{label}/feedback-{row.data['sha256'][:12]}.jpg" and added.sha256 == row.data["sha256"]
+    )
+    assert added.origin == {"engine": "feedback", "time": row.data["at"], "answer": row.data["answer"]}
+    assert [row.path for row in waiting(visited.catalog)] == [other] and visited.catalog.history() == []
+    again = paths(reopened(visited.catalog))
+    assert path not in again and other in again and added.path in again
+
+
+def test_keeping_a_visitors_photo_takes_it_in_as_the_app_said(visited):
+    decide(visited, paths(visited)[0], "keep")
+    assert len(waiting(visited.catalog)) == 1
+    assert [p.label for p in visited.catalog.photos() if p.origin.get("engine") == "feedback"] == [
+        "functional"
+    ]
+
+
+def test_a_refused_photo_of_a_visitor_stays_out_and_does_not_come_back(visited):
+    path, other = paths(visited)
+    reply = decide(visited, path, "remove")
+    assert reply["decisions"][path]["kind"] == "remove" and len(visited.catalog) == 12
+    (rejection,) = visited.catalog.rejections()
+    assert (rejection.source, rejection.origin) == (path, {"engine": "feedback"})
+    assert rejection.label == "defective"
+    cleaner = reopened(visited.catalog)
+    assert other in paths(cleaner) and path not in paths(cleaner)
+
+
+def test_undo_says_that_a_visitors_photo_stays_and_then_takes_back_what_came_before(visited):
+    visitors = paths(visited)[0]
+    visited.kind = ""
+    mine = next(path for path in paths(visited) if path not in visited.desk.visitors)
+    decide(visited, mine, "remove")
+    decide(visited, visitors, "relabel", label="defective")
+    (added,) = [p.path for p in visited.catalog.photos() if p.origin.get("engine") == "feedback"]
+    reply = ask(visited, "undo")
+    assert reply["type"] == "refused" and f"remove {added} like any photo" in reply["text"]
+    assert list(visited.catalog.pending()) == [mine] and added in paths(visited)
+    assert ask(visited, "undo")["decisions"] == {mine: None}
+    decide(visited, added, "remove")
+    ask(visited, "apply")
+    assert added not in paths(visited) and visitors not in paths(visited)
+    assert visitors not in [row.path for row in waiting(visited.catalog)]
+
+
+def test_undo_of_visitors_photos_says_so_also_after_the_list_was_made_anew(visited):
+    first, second = paths(visited)
+    decide(visited, first, "relabel", label="defective")
+    decide(visited, second, "remove")
+    ask(visited, "apply")
+    visited.desk.load([])
+    assert "was refused" in ask(visited, "undo")["text"]
+    assert "in the dataset now" in ask(visited, "undo")["text"]
+    assert ask(visited, "undo")["text"] == "Nothing to take back."
+
+
+def test_several_visitors_photos_are_one_step(visited):
+    chosen = paths(visited)
+    ask(
+        visited,
+        "decide",
+        choices=[{"path": path, "action": "relabel", "label": "defective"} for path in chosen],
+    )
+    assert len(visited.catalog) == 14 and "1 more" in ask(visited, "undo")["text"]
+    assert ask(visited, "undo")["text"] == "Nothing to take back."
+
+
+def test_a_visitors_photo_is_decided_once(visited):
+    path, other = paths(visited)
+    decide(visited, path, "relabel", label="defective")
+    assert decide(visited, path, "relabel", label="defective")["type"] == "decided"
+    reply = decide(visited, path, "remove")
+    assert reply["type"] == "refused" and "in the dataset now" in reply["text"]
+    assert reply["decisions"][path]["after"] == "defective" and visited.catalog.rejections() == []
+    somebody = ImageClassifierCleaner(Catalog(visited.catalog.folder), suspects=[], by="bob")
+    decide(somebody, other, "remove")
+    somebody.close()
+    assert "somebody else" in decide(visited, other, "relabel", label="defective")["text"]
+    assert len(visited.catalog) == 13
+
+
+def test_a_visitors_word_that_is_no_class_makes_no_folder(visited):
+    path = paths(visited)[0]
+    reply = decide(visited, path, "relabel", label="purple")
+    assert reply["type"] == "refused" and "purple" in reply["text"] and reply["decisions"] == {path: None}
+    assert visited.catalog.classes == ["defective", "functional"] and len(waiting(visited.catalog)) == 2
+
+
+def test_a_visitors_photo_whose_file_is_gone_is_said_and_can_be_removed(visited):
+    path = paths(visited)[0]
+    (visited.catalog.folder / path).unlink()
+    assert decide(visited, path, "relabel", label="defective")["type"] == "refused"
+    assert decide(visited, path, "remove")["type"] == "decided" and len(waiting(visited.catalog)) == 1
+
+
+def test_visitors_photos_are_never_accepted_in_bulk(visited):
+    assert ask(visited, "above", threshold=0)["count"] == 0
+    assert ask(visited, "accept", threshold=0)["decisions"] == {} and len(waiting(visited.catalog)) == 2
 
 
 def wait_for(condition, seconds=60):

@@ -13,6 +13,7 @@ import numpy as np
 from winnow.catalog import CannotMove, CatalogError
 from winnow.clean.cleaner_books import open_book
 from winnow.clean.cleaner_queue import UNREADABLE, Queue
+from winnow.clean.cleaner_visitors import NOT_JOURNALLED, StaysDecided, Visitors
 
 if TYPE_CHECKING:
     from winnow.catalog import Applied, Catalog, Decision
@@ -45,6 +46,7 @@ class Desk:
         self.steps: list[
             int
         ] = []  # how many decisions each of my actions made: undo takes back a whole action
+        self.partings: list[str] = []  # for each step about visitors' photos, why undo leaves it
         self.menus = {"label": "", "split": "", "kind": ""}
         self.book = open_book(catalog, target)
         self.load(suspects)
@@ -58,7 +60,10 @@ class Desk:
         """Read the photos anew (files moved, or the ranking came); `None` keeps the ranking."""
         if suspects is not None:
             self.suspects = list(suspects)
-        self.queue = Queue(self.book.columns(), self.suspects, splits=self.book.reader.splits)
+        self.visitors = Visitors(self.catalog, for_classes=self.target is None)
+        self.suspects += self.visitors.suspects_beside(self.suspects)
+        columns = self.visitors.join(self.book.columns())
+        self.queue = Queue(columns, self.suspects, splits=self.book.reader.splits)
         self.classes, self.sides = self.book.classes, self.book.reader.sides()
         self._read_choices()
         self.choose()
@@ -94,6 +99,8 @@ class Desk:
         suspect = self.queue.suspect(row, self.menus["kind"])
         if suspect is None:
             return shown | {"kind": "", "reason": ""}
+        if path in self.visitors:
+            return shown | self.visitors.row(path, self.classes)
         return shown | {
             "suggested": suspect.suggested if suspect.suggested != label else None,
             "confidence": _number(suspect.confidence),
@@ -113,7 +120,8 @@ class Desk:
             {"path": other, "label": self.queue.labels[at]} for other, at in known if at is not None
         ]
         reasons = [{"kind": suspect.kind, "reason": suspect.reason} for suspect in rows]
-        split = None if path in self.queue.faults else self.catalog.photo(path).split
+        is_photo = path not in self.queue.faults and path not in self.visitors
+        split = self.catalog.photo(path).split if is_photo else None
         return {"path": path, "split": split, "reasons": reasons, "neighbours": neighbours[:12]}
 
     def progress(self) -> dict:
@@ -151,7 +159,7 @@ class Desk:
         A `CatalogError` ends it; what was written before stays written.
         """
         self.refresh()
-        done, others, written = [], [], set()
+        done, others, written, settled = [], [], set(), len(self.visitors.settled)
         try:
             for choice in choices:
                 if self._taken(choice):
@@ -163,16 +171,25 @@ class Desk:
             if written := written - {None}:
                 self.steps.append(len(written))
                 self._absorb(written)
+            if len(self.visitors.settled) > settled:
+                self.steps.append(NOT_JOURNALLED)
+                self.partings.append(self.visitors.words(since=settled))
         return done, others
 
     def _taken(self, choice: Choice) -> bool:
         """Whether another person decided on this photo since it was shown."""
+        if choice["path"] in self.visitors:
+            return self.visitors.is_taken(choice["path"])
         standing = self.standing.get(choice["path"])
         return bool(standing and standing.id not in self.mine and standing.id != choice.get("seen"))
 
     def _decide(self, choice: Choice, why: str) -> int | None:
         """Journal one choice; its number, or None if it was there already."""
         path, before = choice["path"], self.standing.get(choice["path"])
+        if path in self.visitors:
+            settled = self.visitors.decide(choice, self.classes, by=self.by, why=why)
+            self.standing[path] = settled
+            return None
         said = {"by": self.by, "why": why, "last": before}
         decision = self.book.decide(path, choice["action"], choice.get("label"), **said)
         self.mine.add(decision.id)
@@ -200,7 +217,7 @@ class Desk:
 
     def _acceptable(self, row: int) -> Choice | None:
         path = self.queue.paths[row]
-        if path in self.standing:
+        if path in self.standing or path in self.visitors:  # a visitor's word has no confidence to go by
             return None
         wanted = remedy(self.queue.suspect(row, self.menus["kind"]), self.queue.labels[row])
         return {"path": path, **wanted} if wanted and wanted["action"] == "relabel" else None
@@ -209,8 +226,12 @@ class Desk:
         """Take back my last action, however many photos it was.
 
         Raises `NotYours` if the journal's last choice is somebody else's (or of an earlier sitting by another
-        name); `anybody` takes back that one.
+        name); `anybody` takes back that one. Raises `StaysDecided` for what was done with a visitor's photo.
         """
+        if self.steps and self.steps[-1] == NOT_JOURNALLED:
+            self.steps.pop()
+            self.load()  # the photos that were taken in are in the list from now on
+            raise StaysDecided(self.partings.pop())
         last = self.last_choices(self.steps[-1] if self.steps else 1)
         strange = next((d for d in last if d.id not in self.mine and d.by != self.by), None)
         if strange and not anybody:
@@ -263,7 +284,7 @@ class Desk:
 
     def _read_choices(self) -> None:
         self.marks = self.book.marks()
-        self.standing = self.book.standing()
+        self.standing = self.book.standing() | self.visitors.settled
         self.pending = {
             path: decision for path, decision in self.standing.items() if decision.state == "pending"
         }

@@ -4,18 +4,37 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any, Protocol
 
 from winnow.catalog import CatalogError
 from winnow.clean.cleaner_desk import NotYours
 from winnow.images import BadImage
 
 if TYPE_CHECKING:
-    from winnow.clean.cleaner import ImageClassifierCleaner as Cleaner
+    from winnow.catalog import Applied, Catalog
+    from winnow.clean.cleaner_desk import Desk
+    from winnow.clean.cleaner_pictures import Courier, Pictures
 
 Reply = tuple[dict, list[bytes]]  # JSON and buffers
 SAMPLE = 24  # photos in the preview of accept-all
 FIELDS = ("id", "kind", "path", "before", "after", "state", "by", "why", "at")
+
+
+class Cleaner(Protocol):
+    """What an answer needs of the widget; nothing may import the widget itself, not even for its type."""
+
+    catalog: Catalog
+    desk: Desk
+    pictures: Pictures
+    courier: Courier
+    view: dict
+
+    def list_may_change(self) -> AbstractContextManager[None]:
+        """Afterwards the window hears of new progress, and of a new list."""
+
+    def apply(self) -> Applied:
+        """Carry out every choice."""
 
 
 def answer(cleaner: Cleaner, message: dict) -> Iterator[Reply]:
@@ -25,7 +44,7 @@ def answer(cleaner: Cleaner, message: dict) -> Iterator[Reply]:
         return
     try:
         yield from handler(cleaner, message)
-    except CatalogError as error:
+    except (CatalogError, BadImage) as error:  # the latter: a visitor's photo can't be opened any more
         yield _refused(cleaner, message, str(error))
     except (OSError, sqlite3.Error) as error:  # the disk is full, gone or locked
         yield _refused(cleaner, message, f"Not written ({error}): check the disk, then try again.")

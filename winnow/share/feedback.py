@@ -17,8 +17,14 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from winnow.catalog import Catalog
+from winnow.corrections import (  # noqa: F401 - the review's verbs, which the cleaner calls too
+    accept,
+    decided,
+    refuse,
+    row_path,
+    waiting,
+)
 from winnow.images import BadImage, open_image, sha256_of
-from winnow.records import Photo, Row
 from winnow.share.prediction import Prediction, Predictor
 
 MAX_SIDE = 1024  # pixels kept: enough to learn from
@@ -127,12 +133,13 @@ class FeedbackBox:
         The photos go to the catalog's cache folder and into no class: `accept` or `refuse` decides. The box stays
         as it is. A correction that was decided, or whose photo the catalog holds already, is not queued again.
         """
-        known = {row.path for row in catalog.rows("feedback")} | _decided(catalog)
-        fresh = [c for c in self.rows() if _row_path(c.sha256) not in known]
+        found = self.rows()
+        known = {row.path for row in catalog.rows("feedback")} | decided(catalog, [c.sha256 for c in found])
+        fresh = [c for c in found if row_path(c.sha256) not in known]
         rows = []
         for correction in fresh:
-            _write(catalog.folder / _row_path(correction.sha256), self.photo(correction))
-            rows.append((_row_path(correction.sha256), correction.reason, asdict(correction)))
+            _write(catalog.folder / row_path(correction.sha256), self.photo(correction))
+            rows.append((row_path(correction.sha256), correction.reason, asdict(correction)))
         catalog.queue_rows("feedback", rows)
         return len(rows)
 
@@ -165,27 +172,7 @@ class FeedbackBox:
         return True
 
 
-# ---- review, and what comes after ----------------------------------------------------------------
-
-
-def waiting(catalog: Catalog) -> list[Row]:
-    """The feedback rows that nobody has decided yet; `row.data` is a `Correction` as a dict."""
-    decided = _decided(catalog)
-    return [row for row in catalog.rows("feedback") if row.path not in decided]
-
-
-def accept(catalog: Catalog, row: Row, *, label: str | None = None) -> Photo:
-    """The photo joins the catalog under `label` (default: the visitor's)."""
-    origin = {"engine": "feedback", "time": row.data.get("at", ""), "answer": row.data.get("answer")}
-    label = label or row.data["label"]
-    return catalog.add(
-        catalog.folder / row.path, label, name=f"feedback-{row.data['sha256'][:12]}.jpg", origin=origin
-    )
-
-
-def refuse(catalog: Catalog, row: Row, reason: str = "refused in review") -> None:
-    """The photo stays out; the reason is kept, and the row doesn't come back."""
-    catalog.reject(row.path, reason, label=row.data.get("label"), origin={"engine": "feedback"})
+# ---- after the review (`winnow.corrections`) -----------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -210,16 +197,6 @@ def check_corrections(catalog: Catalog, predictor: Predictor) -> Check:
     answers = predictor.predict([catalog.file(p.path) for p in photos])
     wrong = [(p.path, p.label, a.label) for p, a in zip(photos, answers, strict=True) if a.label != p.label]
     return Check(len(photos) - len(wrong), wrong)
-
-
-def _decided(catalog: Catalog) -> set[str]:
-    """Row paths of corrections that were refused, or whose photo lies in the catalog."""
-    refused = {r.source for r in catalog.rejections()}
-    return refused | {_row_path(p.sha256) for p in catalog.photos()}
-
-
-def _row_path(sha256: str) -> str:
-    return f".winnow/feedback/{sha256}.jpg"
 
 
 def _without_metadata(photo: bytes) -> bytes:

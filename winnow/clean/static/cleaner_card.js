@@ -79,9 +79,16 @@ export class Card {
 
   /** @param {Row} row */
   headline(row) {
+    if (row.kind === "feedback") return this.visitorsLine(row);
     const given = make("b", {}, row.label || "nothing");
     const looks = row.suggested ? [", looks like ", make("b", { class: "wc-suggested" }, row.suggested)] : [];
     return make("h3", { class: "wc-headline" }, "Labelled ", given, ...looks, chip(row.decision));
+  }
+
+  /** A photo that an app's visitor corrected, in no class yet. @param {Row} row */
+  visitorsLine(row) {
+    const app = row.label ? ["The app said ", make("b", {}, row.label), ", a"] : ["A"];
+    return make("h3", { class: "wc-headline" }, ...app, " visitor says ", make("b", { class: "wc-suggested" }, row.suggested), chip(row.decision));
   }
 
   /** Given against suggested. @param {Row} row */
@@ -118,7 +125,7 @@ export class Card {
       "div",
       { class: "wc-actions" },
       suggestion,
-      this.button(`Keep ${row.label}`, "K", "", "keep", () => this.can.act("keep"), "keep"),
+      row.label && this.button(row.kind === "feedback" ? `Add as ${row.label}` : `Keep ${row.label}`, "K", "", "keep", () => this.can.act("keep"), "keep"),
       this.button("Remove", "X", "wc-danger", "remove", () => this.can.act("remove"), "remove"),
     );
   }
@@ -131,7 +138,7 @@ export class Card {
   /** Every label by number. @param {Row} row */
   labels(row) {
     const classes = this.can.classes();
-    const now = row.decision?.kind === "relabel" ? row.decision.after : row.label;
+    const now = row.decision?.kind === "relabel" ? row.decision.after : row.kind === "feedback" ? null : row.label;
     const buttons = classes.slice(0, 10).map((label, i) =>
       make(
         "button",

@@ -132,10 +132,12 @@ export class VirtualList {
 
   /** @param {Row} row what a screen reader says */
   words(row) {
-    const suggestion = row.suggested ? `, looks like ${row.suggested}` : "";
+    const fromVisitor = row.kind === "feedback";
+    const given = fromVisitor ? `the app said ${row.label || "nothing"}` : `labelled ${row.label}`;
+    const suggestion = row.suggested ? `, ${fromVisitor ? "a visitor says" : "looks like"} ${row.suggested}` : "";
     const sure = row.suggested && row.confidence !== null ? ` ${percent(row.confidence)}` : "";
     const decided = row.decision ? `, ${chip(row.decision).textContent}` : "";
-    return `${fileName(row.path)}, labelled ${row.label}${suggestion}${sure}${decided}`;
+    return `${fileName(row.path)}, ${given}${suggestion}${sure}${decided}`;
   }
 
   /** @param {Row} row */
