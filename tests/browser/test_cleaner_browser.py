@@ -4,10 +4,13 @@ import shutil
 import sys
 
 import pytest
+from playwright.sync_api import expect
 from servers import free_port, start, stop
 
 from winnow.catalog import Catalog
 from winnow.collect.sample import write_sample
+from winnow.share.feedback import FeedbackBox
+from winnow.share.prediction import Prediction
 
 NOTEBOOK = """
 import os
@@ -198,6 +201,32 @@ def test_ctrl_a_selects_photos_that_were_not_on_the_screen_yet(cleaner, folder):
     assert len(choices(folder)) == 70
     page.keyboard.press("Control+z")
     page.get_by_text("Took back: 70 choices.").wait_for()
+
+
+@pytest.fixture
+def visitors_photo(folder, tmp_path):
+    """A photo whose label a visitor of the app corrected, waiting in the catalog before the cleaner opens."""
+    catalog, box = Catalog(folder), FeedbackBox(tmp_path / "box")
+    file = catalog.file(catalog.photos(label="defective")[0].path)
+    answer = Prediction("functional", {"functional": 0.8, "defective": 0.2})
+    box.add(file.read_bytes(), label="defective", answer=answer)
+    box.import_into(catalog)
+    return catalog
+
+
+def test_a_visitors_photo_is_seen_and_joins_its_class_by_one_key(visitors_photo, cleaner):
+    page = cleaner
+    page.get_by_label("Suspected").select_option("feedback")
+    expect(page.locator(".wc-headline")).to_have_text("The app said functional, a visitor says defective")
+    expect(page.locator(".wc-photo img")).to_be_visible()
+    page.get_by_role("listbox").focus()
+    page.keyboard.press("Enter")
+    expect(page.locator(".wc-headline")).to_contain_text("defective")
+    expect(page.locator(".wc-row .wc-chip:not(.wc-on-its-way)")).to_contain_text("defective")
+    added = [p for p in visitors_photo.photos() if p.origin.get("engine") == "feedback"]
+    assert [p.label for p in added] == ["defective"]
+    page.keyboard.press("u")
+    expect(page.get_by_text("like any photo")).to_be_visible()
 
 
 def test_accept_all_shows_what_it_will_do_and_one_undo_takes_it_back(cleaner, folder):
