@@ -9,6 +9,7 @@ import numpy as np
 
 from winnow.clean.reasons import LOOKED_AT
 from winnow.clean.views import normalise
+from winnow.corrections import KIND, waiting
 
 if TYPE_CHECKING:
     from winnow.catalog import Catalog
@@ -24,10 +25,11 @@ def queued_rows(catalog: Catalog, labels: dict[str, str]) -> list[dict]:
     """The catalog's rows of any kind in `URGENCY`, as fields of a `Suspect`.
 
     A row's `data` may bring "score" (0 to 1), "suggested" (a class) and "others" (photos to compare it with). Rows
-    about photos outside `labels` (path: label) are left out, except feedback, whose photos are in no class yet.
+    about photos outside `labels` (path: label) are left out, except feedback that waits: its photos are in no class.
     """
-    rows = [row for row in catalog.rows() if row.kind in URGENCY]
-    return [_fields(row, labels) for row in rows if row.path in labels or row.kind == "feedback"]
+    rows = [row for row in catalog.rows() if row.kind in URGENCY and row.kind != KIND]
+    kept = [row for row in rows if row.path in labels] + waiting(catalog)
+    return [_fields(row, labels) for row in kept]
 
 
 def _fields(row: Row, labels: dict[str, str]) -> dict:
