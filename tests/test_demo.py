@@ -33,6 +33,8 @@ def test_probe_and_fine_tuned_beat_the_majority_by_30_points_of_macro_f1(demo):
     floor = last["majority"]["macro_f1"] + 0.30
     assert last["probe"]["macro_f1"] >= floor
     assert last["fine_tune"]["macro_f1"] >= floor
+    won = last["fine_tune"]["macro_f1"] > last["probe"]["macro_f1"]
+    assert last["fine_tune"]["kept"] == ("fine-tuned" if won else "probe")
 
 
 def test_the_table_names_images_classes_scores_suspects_and_seconds(demo):

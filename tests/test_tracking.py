@@ -1,5 +1,7 @@
 """Runs in the catalog, and in Weights & Biases when asked."""
 
+import time
+
 import matplotlib
 import pytest
 
@@ -46,4 +48,12 @@ def test_one_parameter_sends_the_run_to_weights_and_biases(catalog, tmp_path, mo
     monkeypatch.setenv("WANDB_DIR", str(tmp_path))
     track(catalog, "probe", {"size": 192}, {"macro_f1": 0.8}, wandb="winnow-test")
     (written,) = tmp_path.glob("wandb/offline-run-*/run-*.wandb")
-    assert b"macro_f1" in written.read_bytes() and b"winnow-test" in written.read_bytes()
+    wait_for(lambda: b"macro_f1" in written.read_bytes())  # wandb's own service writes it behind us
+    assert b"winnow-test" in written.read_bytes()
+
+
+def wait_for(condition, *, seconds=30):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.1)
