@@ -70,7 +70,9 @@ class Catalog:
         self.__init__(state["folder"])
 
     def __repr__(self) -> str:
-        return f"Catalog({str(self.folder)!r})"
+        here = Path.cwd()  # a notebook's output should not hold the path of one machine
+        folder = self.folder.relative_to(here) if self.folder.is_relative_to(here) else self.folder
+        return f"Catalog({str(folder)!r})"
 
     def __len__(self) -> int:
         return self._db.execute("SELECT count(*) FROM files WHERE state = 'live'").fetchone()[0]
