@@ -14,9 +14,7 @@ ROOT = Path(__file__).parents[1]
 MAX_OUTPUT = 200_000  # characters of outputs in one notebook: GitHub stops rendering big ones
 MAX_DEF_LINES = 6
 # A path from somebody's disk, in the words of a traceback, a repr or a printed folder.
-ABSOLUTE = re.compile(
-    r"(?<![\w:/.=])/(?:home|Users|root|tmp|work|workspace|mnt|private|var/folders)/[\w.-]+"
-)
+ABSOLUTE = re.compile(r"(?<![\w:/.=])/(?:home|Users|root|tmp|work|workspace|mnt|private|var/folders)/[\w.-]+")
 
 
 def check(notebook: dict) -> Iterator[str]:
