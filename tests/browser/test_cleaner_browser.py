@@ -264,6 +264,7 @@ def test_two_people_see_each_others_choices_and_a_new_kernel_finds_them(
 
 def test_axe_finds_no_serious_fault_light_or_dark_wide_or_narrow(cleaner, axe):
     page = cleaner
+    page.emulate_media(reduced_motion="reduce")  # else axe may measure a colour that is half faded
     page.keyboard.press("x")
     decided(page, "removed")
     for light in ("true", "false"):
@@ -281,7 +282,7 @@ def press_and_check(page, axe, key):
     """Press a key, wait until what it opens stands still, ask axe, and go back."""
     if key:
         page.keyboard.press(key)
-        page.wait_for_timeout(150)  # colours fade for 120 ms
+        page.wait_for_timeout(150)
     assert axe(page, context=".winnow-cleaner") == []
     page.keyboard.press("g" if key == "g" else "Escape")
 
