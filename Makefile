@@ -39,6 +39,7 @@ lint: .venv/.winnow-dev
 format: .venv/.winnow-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+	$(BIN)/python tests/check_notebooks.py --fix
 
 # One table and one line of JSON each; DATA is a folder with train/, validation/ and test/ class folders.
 bench: .venv/.winnow-dev

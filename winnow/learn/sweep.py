@@ -156,19 +156,10 @@ def _probe(catalog: Catalog, recipe: Recipe):
 
 
 def _fine_tune(catalog: Catalog, recipe: Recipe):
-    from winnow.learn.evaluation import evaluate
     from winnow.learn.training import train
 
-    learn = train(
-        catalog,
-        epochs=recipe.epochs,
-        size=recipe.size,
-        method=recipe.method,
-        backbone=recipe.backbone,
-        seed=recipe.seed,
-    )
-    probs, targets = learn.get_preds(dl=learn.dls.valid)
-    return evaluate(targets.numpy(), probs.numpy(), catalog.classes)
+    options = {"size": recipe.size, "method": recipe.method, "backbone": recipe.backbone, "seed": recipe.seed}
+    return train(catalog, epochs=recipe.epochs, **options).outcome.scores
 
 
 def _here(folder: str, recipes: Sequence[Recipe], address: str | None) -> Iterator[Trial]:
