@@ -9,7 +9,17 @@ import pytest
 from rich.console import Console
 
 from winnow.collect.sample import write_sample
-from winnow.learn.sweep import NoSplit, Recipe, Trial, make_recipes, plot_sweep, rank, run_trials, sweep_table
+from winnow.learn.sweep import (
+    NoSplit,
+    Recipe,
+    Trial,
+    make_recipes,
+    plot_sweep,
+    rank,
+    run_trials,
+    sweep,
+    sweep_table,
+)
 from winnow.notebooks import run_notebook
 
 LITE0 = "tf_efficientnet_lite0"
@@ -55,6 +65,13 @@ def test_a_finished_trial_is_not_run_again_until_a_label_changes(catalog):
     catalog.apply()
     run_trials(catalog, [Recipe(size=64)])
     assert len(catalog.runs()) == done + 1
+
+
+def test_the_best_probe_is_fine_tuned_and_the_other_is_not(catalog):
+    trials = sweep(catalog, make_recipes([LITE0], [48, 64]), fine_tune_best=1, epochs=1)
+    probes, tuned = ([t for t in trials if t.recipe.stage == stage] for stage in ("probe", "fine_tune"))
+    assert len(probes) == 2 and [t.recipe.size for t in tuned] == [probes[0].recipe.size]
+    assert tuned[0].reason is None and tuned[0].macro_f1 >= probes[0].macro_f1  # kept only if it wins
 
 
 def test_a_dataset_without_validation_photos_is_refused_in_a_sentence(tmp_path):
