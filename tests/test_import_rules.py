@@ -13,6 +13,8 @@ MODULES = {
     ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__"): path
     for path in sorted(PACKAGE.rglob("*.py"))
 }
+# Parsed at collection: Python 3.11's parser fails where another thread (Ray's) formats a traceback meanwhile.
+TREES = {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in MODULES.items()}
 JOINING = {
     "winnow.cli",
     "winnow.demo",
@@ -55,7 +57,7 @@ def imported(name: str) -> set[str]:
     """Modules of winnow that `name` imports anywhere, in functions too; `from a import b` counts as `a.b`
     where that is a module."""
     found = set()
-    for node in ast.walk(ast.parse(MODULES[name].read_text(encoding="utf-8"))):
+    for node in ast.walk(TREES[name]):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):

@@ -131,10 +131,12 @@ def _config(places: int, ready: int, memory_mb: int, idle: float, grace: float) 
                 "allow_template_override": "NO",
                 "allow_theme_override": "NO",
                 "show_tracebacks": False,
-                "extension_denylist": [
-                    "@jupyterhub/jupyter-server-proxy",
-                    "jupyterlab_pygments",
-                ],  # no use here
+                # JupyterLab's other extensions find no JupyterLab here and fail in the visitor's browser.
+                "extension_allowlist": [
+                    "@voila-dashboards/widgets-manager8",
+                    "@jupyter-widgets/jupyterlab-manager",
+                    "anywidget",
+                ],
             },
             # On Binder a Jupyter server on the same host keeps its login under Jupyter's usual name.
             "IdentityProvider": {"cookie_name": "winnow-login"},
