@@ -8,6 +8,7 @@ python benchmarks/cleaner.py --photos 10000 --no-browser
 from __future__ import annotations
 
 import argparse
+import contextlib
 import io
 import json
 import os
@@ -17,14 +18,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from contextlib import contextmanager
 from pathlib import Path
 
 from PIL import Image
 
 from winnow.catalog import Catalog
 from winnow.clean.suspects import Suspect
-from winnow.images import find_images, open_image
+from winnow.images import BadImage, find_images, open_image
 
 PHOTOS, CLASSES, BASES, SIDE = 100_000, 10, 200, 96
 FASTAI_PHOTOS = 300  # fastai's cleaner looks at every photo with the model before it opens
@@ -97,7 +97,7 @@ def _bar(name: str, value: float, target: float) -> dict:
 def make_catalog(folder: Path, photos: int, data: Path | None) -> Catalog:
     """A catalog of many small files with different bytes: shrunk photos, each with a number after its end."""
     began = time.perf_counter()
-    bases = [_shrunk(file) for file in _sources(data)]
+    bases = _bases(data)
     for number in range(CLASSES):
         (folder / f"class{number}").mkdir(parents=True)
     for number in range(photos):
@@ -108,12 +108,25 @@ def make_catalog(folder: Path, photos: int, data: Path | None) -> Catalog:
     return catalog
 
 
+def _bases(data: Path | None) -> list[bytes]:
+    """A few hundred photos, shrunk; files that can't be opened are left out."""
+    bases = []
+    for file in _sources(data):
+        with contextlib.suppress(BadImage):
+            bases.append(_shrunk(file))
+        if len(bases) == BASES:
+            break
+    if not bases:
+        raise SystemExit(f"There is no photo to open in {data}: give a folder of class folders.")
+    return bases
+
+
 def _sources(data: Path | None) -> list[Path]:
     if data is None:
         from winnow.collect.sample import read_cells
 
         return [cell.file for cell in read_cells()[:BASES]]
-    return find_images(data)[:BASES]
+    return find_images(data)
 
 
 def _shrunk(file: Path) -> bytes:
@@ -255,7 +268,7 @@ def measure_browser(catalog: Catalog, folder: Path) -> dict[str, float]:
     }
 
 
-@contextmanager
+@contextlib.contextmanager
 def _page(catalog: Catalog, folder: Path):
     """A browser's page with the cleaner open under a real Voila."""
     sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))

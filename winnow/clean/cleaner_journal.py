@@ -6,6 +6,7 @@ Choices are written through the catalog's own methods only; this module never wr
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 from winnow.catalog import Decision
@@ -47,26 +48,31 @@ class JournalReader:
 
     def columns(self, target: str | None = None) -> Columns:
         """Photos in no particular order, the unreadable ones last; labels are folders, or values of `target`."""
-        rows = self._all(TARGET_COLUMNS, [target]) if target else self._all(COLUMNS)
-        unreadable = [] if target else self._all(UNREADABLE)
-        every = [*rows, *(row[:2] for row in unreadable)]
-        paths, labels = [list(column) for column in zip(*every, strict=True)] or [[], []]
-        return Columns(paths, labels, {row[0]: row[2] for row in unreadable})
+        paths, labels, faults = [], [], {}
+        # one by one: a hundred thousand tuples at once set the garbage collector to work, for longer than this takes
+        for path, label in self._each(TARGET_COLUMNS, [target]) if target else self._each(COLUMNS):
+            paths.append(path)
+            labels.append(label)
+        for path, label, reason in () if target else self._each(UNREADABLE):
+            paths.append(path)
+            labels.append(label)
+            faults[path] = reason
+        return Columns(paths, labels, faults)
 
     def splits(self) -> dict[str, str]:
         """The side of every photo; takes as long as the rest of opening, so it is read when a side is chosen."""
-        return {path: side or NO_SPLIT for path, side in self._all(SPLITS)}
+        return {path: side or NO_SPLIT for path, side in self._each(SPLITS)}
 
     def sides(self) -> list[str]:
         """The sides that there are; no side only where neither image nor folder has one."""
-        chosen, given = ({side for (side,) in self._all(query)} for query in SIDES)
+        chosen, given = ({side for (side,) in self._each(query)} for query in SIDES)
         return [side for side in chosen | given if side] + [NO_SPLIT] * (None in chosen & given)
 
-    def _all(self, query: str, values: list | tuple = ()) -> list[tuple]:
+    def _each(self, query: str, values: list | tuple = ()) -> Iterator[tuple]:
         """Plain tuples: 100,000 rows by name take twice as long."""
         cursor = self.db.cursor()
         cursor.row_factory = None
-        return cursor.execute(query, values).fetchall()
+        return cursor.execute(query, values)
 
     def standing(self) -> dict[str, Decision]:
         """The choice that holds for each photo that has one, pending or applied, by its present path."""

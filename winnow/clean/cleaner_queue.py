@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
+from itertools import repeat
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -31,7 +33,7 @@ class Queue:
     ):
         self.paths, self.labels, self.faults = columns
         self._read_splits = splits
-        self.place = {path: i for i, path in enumerate(self.paths)}
+        self.place = dict(zip(self.paths, range(len(self.paths)), strict=True))
         self._labels = _coded(self.labels)
         self._sort_suspects(list(suspects))
         self.kinds = sorted(
@@ -41,11 +43,12 @@ class Queue:
 
     def _sort_suspects(self, suspects: list[Suspect]) -> None:
         """By photo, the most suspect first; arrays, because 100,000 lists take longer than the rest of opening."""
-        places = np.fromiter((self.place.get(s.path, -1) for s in suspects), np.int64, len(suspects))
-        scores = np.fromiter((s.score for s in suspects), np.float64, len(suspects))
+        found = map(self.place.get, map(attrgetter("path"), suspects), repeat(-1))
+        places = np.fromiter(found, np.int64, len(suspects))
+        scores = np.fromiter(map(attrgetter("score"), suspects), np.float64, len(suspects))
         order = np.lexsort((-scores, places))
         order = order[places[order] >= 0]
-        self._suspects = [suspects[i] for i in order]
+        self._suspects = list(map(suspects.__getitem__, order.tolist()))
         self._places, self._values = places[order], scores[order]
 
     def __len__(self) -> int:
@@ -116,4 +119,4 @@ def _has(column: tuple[dict[str, int], np.ndarray], name: str) -> np.ndarray:
 
 def _coded(values: Sequence[str]) -> tuple[dict[str, int], np.ndarray]:
     names = {name: i for i, name in enumerate(dict.fromkeys(values))}
-    return names, np.fromiter((names[value] for value in values), np.int32, len(values))
+    return names, np.fromiter(map(names.__getitem__, values), np.int32, len(values))

@@ -45,10 +45,14 @@ class Visitors:
 
     def join(self, columns: Columns) -> Columns:
         """The photos and these; without a label, so that no class counts them."""
+        if not self.rows:
+            return columns
         return Columns([*columns.paths, *self.rows], columns.labels + [""] * len(self.rows), columns.faults)
 
     def suspects_beside(self, suspects: Iterable[Suspect]) -> list[Suspect]:
         """Rows of the queue for those that a ranking doesn't hold: it is older, or isn't there yet."""
+        if not self.rows:
+            return []
         missing = self.rows.keys() - {suspect.path for suspect in suspects if suspect.kind == KIND}
         if not missing:
             return []
