@@ -29,7 +29,7 @@ demo: .venv/.winnow-train
 	$(BIN)/winnow demo $(if $(filter 0,$(SERVE)),--no-serve,--serve)
 
 test: .venv/.winnow-dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: .venv/.winnow-dev
 	$(BIN)/ruff check .
