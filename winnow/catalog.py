@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from PIL import Image
 
 from winnow import intake, journal, layout, moves, syncing
 from winnow.images import open_image
+from winnow.intake import Incoming
 from winnow.records import (  # noqa: F401 - the catalog's vocabulary, importable from here
     Applied,
     CannotMove,
@@ -152,6 +153,10 @@ class Catalog:
         for key, value in (extra or {}).items():
             self.set_extra(key, {path: value})
         return self.photo(path)
+
+    def add_many(self, photos: Sequence[Incoming], *, durable: bool = True) -> list[str | WasRemoved]:
+        """Take in photos that were verified already, in one go: the path of each, or why it stays out."""
+        return intake.add_many(self._store, photos, durable=durable)
 
     def add_class(self, label: str) -> None:
         """Make a class folder, so that photos can be given this label."""

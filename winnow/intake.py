@@ -6,15 +6,32 @@ import contextlib
 import errno
 import itertools
 import os
-import tempfile
+import shutil
+import sqlite3
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from winnow.images import BadImage, open_image, sha256_of
 from winnow.layout import check_label, home_of
-from winnow.moves import move_file, reached
+from winnow.moves import NO_LINKS, move_file, reached
 from winnow.records import CatalogError, ReadOnlyFolder, WasRemoved
 from winnow.store import INCOMING, Store
 from winnow.syncing import Seen, insert_file, insert_image
+
+
+@dataclass(frozen=True)
+class Incoming:
+    """A photo on its way in, verified already."""
+
+    source: bytes | Path  # a file must lie on the catalog's own disk; it stays where it is
+    label: str
+    name: str
+    sha256: str
+    size: tuple[int, int]  # width and height of the upright photo
+    bytes: int
+    origin: dict | None = None
 
 
 def add(
@@ -36,66 +53,98 @@ def add(
     except OSError as error:
         raise BadImage(f"{source} can't be read ({error.strerror}): check that the file is there.") from error
     sha256 = sha256_of(data)
-    with store.exclusive():
-        path = _path_of(store, sha256, label)
-        if path is None:
-            name = name or _name_for(source, sha256, data)
-            path = _bring_in(store, data, sha256, size, label, name, origin, durable)
+    name = name or _name_for(source, sha256, data)
+    path = add_many(store, [Incoming(data, label, name, sha256, size, len(data), origin)], durable=durable)[0]
+    if isinstance(path, WasRemoved):
+        raise path
     if move and not isinstance(source, bytes) and not Path(source).samefile(store.folder / path):
         Path(source).unlink()
     return path
 
 
-def _path_of(store: Store, sha256: str, label: str) -> str | None:
-    """Where the same bytes lie in the same class; raises `WasRemoved` if a person took them out."""
-    rows = store.db.execute("SELECT * FROM files WHERE sha256 = ?", [sha256]).fetchall()
+def add_many(store: Store, batch: Sequence[Incoming], *, durable: bool = True) -> list[str | WasRemoved]:
+    """Put verified photos into their class folders in one go; the path of each, or why it stays out.
+
+    Origins first, then the files under their final names, then their rows: a crash leaves nothing unexplained.
+    """
+    with store.exclusive():
+        paths = [_path_of(store, item) for item in batch]
+        new = {(item.sha256, item.label): item for item, path in zip(batch, paths, strict=True) if not path}
+        with store.write(durable=False) as db:
+            for item in new.values():
+                insert_image(db, item.sha256, item.size, item.bytes, item.origin)
+        reached("origin written")
+        placed = _bring_in(store, new, durable)
+    return [path or placed[item.sha256, item.label] for item, path in zip(batch, paths, strict=True)]
+
+
+def _path_of(store: Store, item: Incoming) -> str | WasRemoved | None:
+    """Where the same bytes lie in the same class, or that a person took them out."""
+    rows = store.db.execute("SELECT * FROM files WHERE sha256 = ?", [item.sha256]).fetchall()
     for row in rows:
-        if row["state"] == "live" and row["label"] == label and (store.folder / row["path"]).exists():
+        if row["state"] == "live" and row["label"] == item.label and (store.folder / row["path"]).exists():
             return row["path"]
     if any(row["state"] == "removed" for row in rows) and not any(row["state"] == "live" for row in rows):
-        raise WasRemoved(
+        return WasRemoved(
             "This image was removed from the dataset by hand before, so it stays out: undo that removal to have it."
         )
     return None
 
 
-def _bring_in(
-    store, data: bytes, sha256: str, size, label: str, name: str, origin: dict | None, durable: bool
-) -> str:
-    """Origin first, then the file under its final name, then its row: a crash leaves nothing unexplained."""
-    with store.write(durable=False) as db:
-        insert_image(db, sha256, size, len(data), origin)
-    reached("origin written")
-    folder, side = home_of(store.folder, label)
-    target = _write_new(store, data, folder, name, durable)
-    reached("file written")
-    path = target.relative_to(store.folder).as_posix()
-    stat = target.stat()
-    with store.write(durable=False) as db:
-        db.execute(
-            "UPDATE files SET path = NULL, state = 'replaced' WHERE path = ?", [path]
-        )  # a missing file's
-        insert_file(db, Seen(path, label, side, stat.st_size, stat.st_mtime_ns), sha256, size)
-    return path
-
-
-def _write_new(store: Store, data: bytes, folder: str, name: str, durable: bool) -> Path:
-    """Write `data` under a free name in a class folder; the file appears whole or not at all."""
-    temporary = None
+def _bring_in(store: Store, items: dict[tuple, Incoming], durable: bool) -> dict[tuple, str]:
+    """Write the files, then their rows; where the disk refuses one, those before it are in."""
+    homes = {item.label: home_of(store.folder, item.label) for item in items.values()}
+    placed: dict[tuple, Path] = {}
     try:
-        (store.folder / folder).mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=store.cache, prefix=INCOMING, delete=False) as file:
-            temporary = Path(file.name)
-            file.write(data)
-            file.flush()
-            if durable:
-                os.fsync(file.fileno())
-        temporary.chmod(0o644)
-        return _move_to_free_name(temporary, store.folder / folder, Path(name).name)
+        for key, item in items.items():
+            folder = store.folder / homes[item.label][0]
+            placed[key] = _write_new(store, item.source, folder, item.name, durable)
+        reached("file written")
+    finally:
+        with store.write(durable=False) as db:
+            for key, target in placed.items():
+                _write_row(store, db, items[key], target, homes[items[key].label][1])
+    return {key: target.relative_to(store.folder).as_posix() for key, target in placed.items()}
+
+
+def _write_row(store: Store, db: sqlite3.Connection, item: Incoming, target: Path, side: str | None) -> None:
+    path, stat = target.relative_to(store.folder).as_posix(), target.stat()
+    # a missing file may have had this name
+    db.execute("UPDATE files SET path = NULL, state = 'replaced' WHERE path = ?", [path])
+    insert_file(db, Seen(path, item.label, side, stat.st_size, stat.st_mtime_ns), item.sha256, item.size)
+
+
+def _write_new(store: Store, source: bytes | Path, folder: Path, name: str, durable: bool) -> Path:
+    """Put `source` under a free name in a class folder; the file appears whole or not at all."""
+    temporary = store.cache / f"{INCOMING}{uuid.uuid4().hex}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if isinstance(source, bytes):
+            _write(temporary, source, durable)
+        else:
+            _link(source, temporary)
+        return _move_to_free_name(temporary, folder, Path(name).name)
     except OSError as error:
-        if temporary:
-            temporary.unlink(missing_ok=True)
-        raise _explain(error, store.folder / folder) from error
+        temporary.unlink(missing_ok=True)
+        raise _explain(error, folder) from error
+
+
+def _write(file: Path, data: bytes, durable: bool) -> None:
+    with file.open("xb") as handle:
+        handle.write(data)
+        handle.flush()
+        if durable:
+            os.fsync(handle.fileno())
+
+
+def _link(source: Path, target: Path) -> None:
+    """A second name for the same bytes, or a copy where the disk has no hard links."""
+    try:
+        os.link(source, target)
+    except OSError as error:
+        if error.errno not in NO_LINKS:
+            raise
+        shutil.copyfile(source, target)
 
 
 def _move_to_free_name(file: Path, folder: Path, name: str) -> Path:

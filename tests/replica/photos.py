@@ -13,7 +13,10 @@ from PIL import Image
 from winnow.collect.sample import read_cells
 
 
-@lru_cache(maxsize=512)
+KEEP = 16_384  # pictures in memory
+
+
+@lru_cache(maxsize=KEEP)
 def photo(number: int, side: int = 320) -> bytes:
     """The bytes of photo `number`: each number gives another picture, always the same."""
     if number % 4 == 0:
@@ -45,7 +48,13 @@ def save(image: Image.Image, kind: str, **options) -> bytes:
     return buffer.getvalue()
 
 
-@lru_cache(maxsize=512)
+def prepare(kind: str, number: int) -> None:
+    """Make a picture before it is asked for."""
+    maker = odd_photo if kind in ODD else bad_photo if kind in BAD else None
+    maker(kind, number) if maker else photo(0 if kind == "duplicate" else number)
+
+
+@lru_cache(maxsize=KEEP)
 def odd_photo(kind: str, number: int) -> bytes:
     """A good photo in an unusual form: each must be accepted."""
     image = cutting(number)
@@ -77,7 +86,7 @@ def odd_photo(kind: str, number: int) -> bytes:
 ODD = ("rotated", "heic", "cmyk", "palette", "transparent", "sixteen", "animation", "webp", "avif")
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=KEEP)
 def bad_photo(kind: str, number: int) -> bytes:
     """Bytes that are no photo, or no longer: each must be refused."""
     whole = save(cutting(number), "JPEG", quality=95)

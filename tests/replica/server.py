@@ -99,6 +99,9 @@ class Replica:
         if parts.path == "/_seen":
             seen = {"requests": self.requests.total(), "most_open": max(self.most_open.values())}
             return await _send(writer, json.dumps(seen).encode(), kind="application/json")
+        if parts.path == "/_forget":
+            self.requests.clear()
+            return await _send(writer, b"")
         await asyncio.sleep(random.uniform(*self.latency))
         if parts.path == "/query":
             number = parse_qs(parts.query).get("id", [""])[0]
@@ -208,8 +211,13 @@ async def _send(writer, data: bytes, status: int = 200, *, kind: str = "image/jp
 
 
 def main() -> None:
-    """Serve for a benchmark: options as JSON on the command line, ports as JSON on the output."""
-    options = json.loads(sys.argv[1]) if len(sys.argv) > 1 else {}
+    """Serve for a benchmark: options as a line of JSON on the input, ports as JSON on the output.
+
+    `prepare` lists [fault, number]: pictures that are made before, so that nobody waits for this server's processor.
+    """
+    options = json.loads(sys.stdin.readline())
+    for fault, number in options.get("prepare", ()):
+        photos.prepare(fault, number)
     replica = Replica(options.get("hosts", 32), latency=tuple(options.get("latency", (0, 0))))
     replica.drip, replica.endless = options.get("drip", 1.0), options.get("endless", 1_000_000)
     with replica:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import deque
+from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -13,9 +14,9 @@ from winnow.collect.fetch import UNREACHABLE, DownloadOptions, Fetched, Fetcher,
 from winnow.collect.keeper import Keeper
 from winnow.collect.ledger import Job, Ledger
 from winnow.collect.report import reason_of
-from winnow.images import BadImage
 
 WINDOW = 1000  # addresses held in memory at a time
+BATCH = 32  # files verified and written down together
 HOPELESS = 12  # this many hosts out of reach, and none within: there is no network
 
 
@@ -46,6 +47,8 @@ class Crew:
         self._hosts: dict[str, Host] = {}
         self._held, self._room = 0, asyncio.Event()
         self._tasks: set[asyncio.Task] = set()
+        self._whole: asyncio.Queue[Job | None] = asyncio.Queue()  # fetched, to be verified
+        self._backlog = asyncio.Semaphore(2 * BATCH)  # so many of them may lie on the disk
         self._answered, self._unreachable = False, deque[tuple[Job, str]]()
         self._keeper = Keeper(catalog, ledger, max_side=options.max_side)
         self._main: asyncio.Task | None = None
@@ -61,13 +64,14 @@ class Crew:
         """Until every address is a photo or a rejection. Raises `NoNetwork` and the catalog's errors."""
         self._loop, self._main = asyncio.get_running_loop(), asyncio.current_task()
         self._slots = asyncio.Semaphore(self.options.concurrency)
-        self._keeper.reconcile()
+        self._settle_crash()
         self.total = self.ledger.count("waiting") + self.ledger.count("fetched")
         with ThreadPoolExecutor(self.options.threads, thread_name_prefix="winnow-verify") as self._pool:
             async with Fetcher(self.options) as self._fetcher:
+                verifiers = [self._start(self._verify()) for _ in range(self.options.threads)]
                 try:
-                    await self._finish_fetched()
-                    await self._feed()
+                    await self._hand_over_fetched()
+                    await self._feed(verifiers)
                     self._settle_unreachable()
                 finally:
                     await self._dismiss()
@@ -75,25 +79,40 @@ class Crew:
         for file in self._folder.iterdir():  # nothing waits, so these belong to what a crash cut off
             file.unlink()
 
-    async def _finish_fetched(self) -> None:
+    def _settle_crash(self) -> None:
+        """A run that was cut off may have brought photos in and not written that down."""
+        if self.ledger.count("fetched"):
+            self.catalog.sync()
+        self._keeper.reconcile()
+
+    async def _hand_over_fetched(self) -> None:
         """What came whole before a crash and was not verified yet."""
         for job in self.ledger.jobs("fetched", limit=1_000_000):
             if self._file(job).exists():
-                await self._finish(job)
+                await self._hand_in(job)
             else:
                 self.ledger.waiting(job)
 
+    def _start(self, work: Coroutine) -> asyncio.Task:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._one_left)
+        return task
+
     # -- feeding --
 
-    async def _feed(self) -> None:
-        """Hand addresses to their hosts' workers, a window at a time."""
+    async def _feed(self, verifiers: list[asyncio.Task]) -> None:
+        """Hand addresses to their hosts' workers, a window at a time, and send the verifiers home after the last."""
         last = 0
         while self._failure is None:
             jobs = self.ledger.jobs("waiting", after=last, limit=WINDOW - self._held)
             for job in jobs:
                 self._hand_over(job)
                 last = job.id
-            if not jobs and not self._tasks:
+            if not jobs and self._tasks <= set(verifiers):
+                for _ in verifiers:
+                    self._whole.put_nowait(None)
+                await asyncio.gather(*verifiers)
                 break
             self._room.clear()
             await self._room.wait()
@@ -106,9 +125,7 @@ class Crew:
         self._held += 1
         if host.workers < self.options.per_host:
             host.workers += 1
-            task = asyncio.create_task(self._serve(host))
-            self._tasks.add(task)
-            task.add_done_callback(self._one_left)
+            self._start(self._serve(host))
 
     def _one_left(self, task: asyncio.Task) -> None:
         self._tasks.discard(task)
@@ -143,7 +160,7 @@ class Crew:
         except Refused as refusal:
             return self._refuse(job, str(refusal))
         self.ledger.fetched(job, fetched.sha256, fetched.bytes, fetched.final_url)
-        await self._finish(job._replace(state="fetched", sha256=fetched.sha256, final=fetched.final_url))
+        await self._hand_in(job._replace(state="fetched", sha256=fetched.sha256, final=fetched.final_url))
 
     async def _fetch(self, job: Job, host: Host) -> Fetched:
         for attempt in range(1, self.options.tries + 1):
@@ -182,21 +199,47 @@ class Crew:
 
     # -- verifying --
 
-    async def _finish(self, job: Job) -> None:
-        """A whole file on disk becomes a photo in the catalog, or a rejection."""
-        file = self._file(job)
+    async def _hand_in(self, job: Job) -> None:
+        await self._backlog.acquire()
+        self._whole.put_nowait(job)
+
+    async def _verify(self) -> None:
+        """Take whole files in, as many at a time as have come meanwhile, until none comes any more."""
+        loop = asyncio.get_running_loop()
+        while batch := await self._next_batch():
+            new = [job for job in batch if self._is_new(job)]
+            paths = await loop.run_in_executor(
+                self._pool, self._keeper.keep, [(job, self._file(job)) for job in new]
+            )
+            self._settle(dict(zip(new, paths, strict=True)))
+            for _ in batch:
+                self._backlog.release()
+
+    async def _next_batch(self) -> list[Job]:
+        batch = [await self._whole.get()]
+        while None not in batch and len(batch) < BATCH and not self._whole.empty():
+            batch.append(self._whole.get_nowait())
+        if None in batch[1:]:
+            self._whole.put_nowait(None)  # so that it is met again when these are done
+        return [job for job in batch if job]
+
+    def _is_new(self, job: Job) -> bool:
         if reason := self._keeper.seen_before(job):
-            return self._refuse(job, reason)
-        try:
-            loop = asyncio.get_running_loop()
-            path = await loop.run_in_executor(self._pool, self._keeper.keep, job, file)
-        except BadImage as error:
-            self._keeper.forget(job)
-            return self._refuse(job, reason_of(error))
-        self.ledger.image(job, path)
-        file.unlink(missing_ok=True)
-        self.done += 1
-        self.images += 1
+            self._refuse(job, reason)
+        return not reason
+
+    def _settle(self, results: dict[Job, str | Exception]) -> None:
+        """Files that were looked at are photos in the catalog now, or become rejections."""
+        taken = [(job, path) for job, path in results.items() if isinstance(path, str)]
+        self.ledger.images(taken)
+        for job, result in results.items():
+            if isinstance(result, str):
+                self._file(job).unlink(missing_ok=True)
+            else:
+                self._keeper.forget(job)
+                self._refuse(job, reason_of(result))
+        self.done += len(taken)
+        self.images += len(taken)
 
     def _file(self, job: Job) -> Path:
         """Where an address's bytes go; they are whole if the ledger says "fetched"."""

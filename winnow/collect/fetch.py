@@ -9,14 +9,19 @@ import ssl
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urljoin
 
-import httpx
+import aiohttp
+from multidict import CIMultiDictProxy
 
+from winnow.collect.address import address_of
 from winnow.collect.found import AGENT
-from winnow.collect.guard import GuardedTransport, PrivateAddress
+from winnow.collect.guard import GuardedResolver, PrivateAddress, forbid_private
 from winnow.collect.robots import Robots, refuses_ai
 
 UNREACHABLE = "can't be reached"  # the kind of reason that a missing network gives to every address
+REDIRECTS = (301, 302, 303, 307, 308)
+KEEP = 3.0  # seconds that an idle connection stays open: a busy host is asked again at once, thousands must not stay
 
 
 @dataclass(frozen=True)
@@ -65,69 +70,58 @@ class Fetcher:
 
     def __init__(self, options: DownloadOptions):
         self.options = options
-        agent = f"{AGENT[:-1]}; {options.contact})" if options.contact else AGENT
-        self._client = httpx.AsyncClient(
-            transport=_transport(options),
-            headers={"User-Agent": agent, "Accept": "image/*,*/*;q=0.5", "Accept-Encoding": "identity"},
-            timeout=httpx.Timeout(options.stall, connect=options.connect, pool=None),
-            max_redirects=options.redirects,
-            trust_env=False,
-        )
-        self._robots = Robots(self._client, seconds=options.total)
 
     async def __aenter__(self) -> Fetcher:
-        await self._client.__aenter__()
+        self._session = _session(self.options)
+        self._robots = Robots(self._session, seconds=self.options.total)
         return self
 
     async def __aexit__(self, *error) -> None:
-        await self._client.__aexit__(*error)
+        await self._session.close()
 
     async def fetch(self, url: str, target: Path) -> Fetched:
         """Write the bytes at `url` to `target`; raises `Refused`."""
         try:
             return await asyncio.wait_for(self._follow(url, target), self.options.total)
-        except asyncio.TimeoutError:
-            raise Refused(f"too slow: not there after {self.options.total:g} seconds") from None
         except PrivateAddress as error:
             raise Refused(f"private address: {error} is on this machine's own network") from None
-        except httpx.TimeoutException as error:
-            where = "connect" if isinstance(error, httpx.ConnectTimeout) else "send"
+        except aiohttp.ServerTimeoutError as error:
+            where = "connect" if isinstance(error, aiohttp.ConnectionTimeoutError) else "send"
             raise Refused(f"too slow: it didn't {where} in time", again=True) from None
-        except httpx.ConnectError as error:
+        except asyncio.TimeoutError:
+            raise Refused(f"too slow: not there after {self.options.total:g} seconds") from None
+        except aiohttp.ClientConnectorError as error:
             raise Refused(f"{UNREACHABLE}: {error}", again=True) from None
-        except httpx.TooManyRedirects:
+        except aiohttp.TooManyRedirects:
             raise Refused("too many redirects: it leads round in circles") from None
-        except (httpx.InvalidURL, httpx.UnsupportedProtocol, UnicodeError, ValueError) as error:
+        except ValueError as error:  # aiohttp's InvalidURL is one too
             raise Refused(f"bad address: {error}") from None
-        except httpx.TransportError as error:
+        except aiohttp.ClientError as error:
             raise Refused(f"broke off: {error or type(error).__name__}", again=True) from None
 
     async def crawl_delay(self, url: str) -> float:
         """Seconds that a site's robots.txt wants between two requests; none where it can't be read."""
         try:
             return await self._robots.delay(url)
-        except (httpx.HTTPError, httpx.InvalidURL, PrivateAddress, asyncio.TimeoutError, ValueError):
+        except (aiohttp.ClientError, PrivateAddress, asyncio.TimeoutError, ValueError):
             return 0.0  # the fetch itself will say what is wrong
 
     async def _follow(self, url: str, target: Path) -> Fetched:
         """Follow redirects by hand: each address is asked about, and checked, before it is fetched."""
+        address = address_of(url)
         for _ in range(self.options.redirects + 1):
-            await self._ask_leave(url)
-            async with self._client.stream("GET", url) as answer:
-                if answer.next_request is None:
+            if self.options.robots and not await self._robots.allows(str(address)):
+                raise Refused("robots.txt forbids: the site asks programs not to fetch this")
+            async with self._session.get(address, allow_redirects=False) as answer:
+                onward = answer.headers.get("Location") if answer.status in REDIRECTS else None
+                if onward is None:
                     self._check(answer)
                     return await self._write(answer, target)
-                url = str(answer.next_request.url)
+            address = address_of(urljoin(str(address), onward))
         raise Refused("too many redirects: it leads round in circles")
 
-    async def _ask_leave(self, url: str) -> None:
-        if httpx.URL(url).scheme not in ("http", "https"):
-            raise Refused("bad address: only http and https are fetched")
-        if self.options.robots and not await self._robots.allows(url):
-            raise Refused("robots.txt forbids: the site asks programs not to fetch this")
-
-    def _check(self, answer: httpx.Response) -> None:
-        status, wait = answer.status_code, _retry_after(answer.headers)
+    def _check(self, answer: aiohttp.ClientResponse) -> None:
+        status, wait = answer.status, _retry_after(answer.headers)
         if status == 429 or status >= 500:
             kind = "too many requests" if status == 429 else "server fault"
             raise Refused(f"{kind}: it said {status}", again=True, wait=wait)
@@ -136,14 +130,14 @@ class Fetcher:
             raise Refused(f"{kinds.get(status, 'no picture')}: it said {status}")
         if self.options.noai and refuses_ai(answer.headers):
             raise Refused("noai: the site asks that its pictures don't train programs")
-        if int(answer.headers.get("content-length") or 0) > self.options.max_bytes:
+        if (answer.content_length or 0) > self.options.max_bytes:
             raise self._too_large()
 
-    async def _write(self, answer: httpx.Response, target: Path) -> Fetched:
+    async def _write(self, answer: aiohttp.ClientResponse, target: Path) -> Fetched:
         """Stream to the disk, so that memory stays small whatever the server sends."""
         digest, size = hashlib.sha256(), 0
         with target.open("wb") as file:
-            async for chunk in answer.aiter_bytes(65536):
+            async for chunk in answer.content.iter_any():
                 if size == 0 and (what := _no_picture(chunk)):
                     raise Refused(f"not an image: {what} came instead")
                 size += len(chunk)
@@ -159,14 +153,28 @@ class Fetcher:
         return Refused(f"too large: more than {self.options.max_bytes / 1e6:.0f} MB")
 
 
-def _transport(options: DownloadOptions) -> httpx.AsyncBaseTransport:
+def _session(options: DownloadOptions) -> aiohttp.ClientSession:
+    """A session that keeps no cookie, follows no environment variable and reaches no private address."""
+    agent = f"{AGENT[:-1]}; {options.contact})" if options.contact else AGENT
     verify = options.verify
     if isinstance(verify, str):
         verify = ssl.create_default_context(cafile=verify)
-    if options.proxy:
-        limits = httpx.Limits(max_connections=options.concurrency + 16, max_keepalive_connections=None)
-        return httpx.AsyncHTTPTransport(proxy=options.proxy, verify=verify, limits=limits)
-    return GuardedTransport(allow_hosts=options.allow_hosts, verify=verify, per_host=options.per_host + 1)
+    guard = (
+        {} if options.proxy else {"resolver": GuardedResolver(options.allow_hosts, seconds=options.connect)}
+    )
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(
+            limit=0, limit_per_host=options.per_host + 1, keepalive_timeout=KEEP, ssl=verify, **guard
+        ),
+        headers={"User-Agent": agent, "Accept": "image/*,*/*;q=0.5", "Accept-Encoding": "identity"},
+        timeout=aiohttp.ClientTimeout(total=None, sock_connect=options.connect, sock_read=options.stall),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        middlewares=() if options.proxy else (forbid_private(options.allow_hosts),),
+        proxy=options.proxy,
+        trust_env=False,
+        max_line_size=65536,
+        max_field_size=65536,
+    )  # fmt: skip
 
 
 def _no_picture(start: bytes) -> str:
@@ -181,9 +189,9 @@ def _no_picture(start: bytes) -> str:
     return "a PDF" if head.startswith(b"%pdf") else ""
 
 
-def _retry_after(headers: httpx.Headers) -> float | None:
+def _retry_after(headers: CIMultiDictProxy[str]) -> float | None:
     """Seconds that `Retry-After` asks for, given as a number or a date."""
-    value = headers.get("retry-after", "").strip()
+    value = headers.get("Retry-After", "").strip()
     if value.isdigit():
         return float(value)
     try:

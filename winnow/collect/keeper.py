@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import io
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from winnow.catalog import Catalog
+from PIL import Image
+
+from winnow.catalog import Catalog, WasRemoved
 from winnow.collect.ledger import Job, Ledger
-from winnow.images import open_image
-from winnow.intake import suffix_of
+from winnow.images import BadImage, open_image, sha256_of
+from winnow.intake import Incoming, suffix_of
 
 PLACEHOLDER = 3  # the same bytes at so many places of one host (or twice as many queries) are no photo
 BATCH = 1000  # rows of the ledger in memory at a time
@@ -44,7 +47,7 @@ class Keeper:
     def _settle(self, job: Job, paths: dict[str, str], refused: dict[tuple, str]) -> None:
         url, label = job.found.url, job.found.label
         if url in paths:
-            self._ledger.image(job, paths[url])
+            self._ledger.images([(job, paths[url])])
         elif (url, label) in refused and job.reason is None:  # with a reason, it waits for another try
             self._ledger.rejected(job, refused[url, label])
 
@@ -66,20 +69,31 @@ class Keeper:
         """These bytes turned out to be no photo."""
         self._known.pop((job.sha256, job.found.label), None)
 
-    def keep(self, job: Job, file: Path) -> str:
-        """Decode, shrink if asked, and take in; returns the photo's path. Raises `BadImage`. Any thread may call it."""
+    def keep(self, batch: Sequence[tuple[Job, Path]]) -> list[str | BadImage | WasRemoved]:
+        """Decode, shrink if asked, and take in together; the path of each, or why not. Any thread may call it."""
+        checked = [self._checked(job, file) for job, file in batch]
+        fine = [item for item in checked if isinstance(item, Incoming)]
+        paths = iter(self._catalog.add_many(fine, durable=False))
+        return [next(paths) if isinstance(item, Incoming) else item for item in checked]
+
+    def _checked(self, job: Job, file: Path) -> Incoming | BadImage:
         data = file.read_bytes()
         origin = job.found.origin()
         if job.final != job.found.url:
             origin["final_url"] = job.final
+        try:
+            image = open_image(data)
+        except BadImage as error:
+            return error
+        if self._max_side and max(image.size) > self._max_side:
+            origin |= {"original_sha256": job.sha256, "original_bytes": len(data)}
+            origin |= {"original_width": image.width, "original_height": image.height}
+            data = shrink(image, self._max_side)
+            return Incoming(
+                data, job.found.label, _name(job, data), sha256_of(data), image.size, len(data), origin
+            )
         name = _name(job, data)
-        if self._max_side:
-            data, size = shrink(data, self._max_side)
-            if size:
-                origin |= {"original_sha256": job.sha256, "original_bytes": file.stat().st_size}
-                origin |= {"original_width": size[0], "original_height": size[1]}
-                name = str(Path(name).with_suffix(suffix_of(data)))
-        return self._catalog.add(data, job.found.label, name=name, origin=origin, durable=False).path
+        return Incoming(file, job.found.label, name, job.sha256, image.size, len(data), origin)
 
     def take_out_placeholders(self) -> int:
         """Remove photos whose picture turned out to be a placeholder after they came in; undo brings them back.
@@ -99,16 +113,12 @@ class Keeper:
         return count
 
 
-def shrink(data: bytes, max_side: int) -> tuple[bytes, tuple[int, int] | None]:
-    """A JPEG of at most `max_side` pixels and the size before, or the same bytes and none if it is small enough."""
-    image = open_image(data)
-    if max(image.size) <= max_side:
-        return data, None
-    size = image.size
+def shrink(image: Image.Image, max_side: int) -> bytes:
+    """Make `image` itself smaller, at most `max_side` pixels wide and high; returns it as a JPEG."""
     image.thumbnail((max_side, max_side), reducing_gap=3.0)
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=92)
-    return buffer.getvalue(), size
+    return buffer.getvalue()
 
 
 def _name(job: Job, data: bytes) -> str:

@@ -81,9 +81,14 @@ class Ledger:
         """The file is whole on the disk, and not verified yet."""
         self._set(job, state="fetched", sha256=sha256, bytes=length, final=final)
 
-    def image(self, job: Job, path: str) -> None:
-        """The address became the photo at `path`."""
-        self._set(job, state="image", path=path)
+    def images(self, paths: Iterable[tuple[Job, str]]) -> None:
+        """These addresses became the photos at these paths."""
+        self._db.execute("BEGIN IMMEDIATE")
+        self._db.executemany(
+            "UPDATE addresses SET state = 'image', path = ? WHERE id = ?",
+            [(path, job.id) for job, path in paths],
+        )
+        self._db.execute("COMMIT")
 
     def rejected(self, job: Job, reason: str) -> None:
         """The address became nothing, for `reason`."""

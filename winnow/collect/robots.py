@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 from urllib.parse import urlsplit
 
-import httpx
+import aiohttp
+from multidict import CIMultiDictProxy
 from protego import Protego
+
+from winnow.collect.address import address_of
 
 NAME = "winnow-images"  # the token that a robots.txt may name
 MAX_BYTES = 500_000  # what RFC 9309 asks to be read
@@ -18,12 +21,12 @@ EVERYTHING, NOTHING = Protego.parse(""), Protego.parse("User-agent: *\nDisallow:
 class Robots:
     """The rules of each site, asked for once."""
 
-    def __init__(self, client: httpx.AsyncClient, *, seconds: float):
-        self._client, self._seconds = client, seconds
+    def __init__(self, session: aiohttp.ClientSession, *, seconds: float):
+        self._session, self._seconds = session, seconds
         self._rules: dict[str, asyncio.Task[Protego]] = {}
 
     async def allows(self, url: str) -> bool:
-        """Whether the site lets us fetch `url`; raises httpx's errors if the site can't be reached."""
+        """Whether the site lets us fetch `url`; raises aiohttp's errors if the site can't be reached."""
         return (await self._of(url)).can_fetch(url, NAME)
 
     async def delay(self, url: str) -> float:
@@ -47,22 +50,22 @@ class Robots:
 
     async def _ask(self, site: str) -> Protego:
         """A site without the file allows everything; one whose server is at fault, nothing (RFC 9309, 2.3.1)."""
-        async with self._client.stream("GET", f"{site}/robots.txt", follow_redirects=True) as answer:
+        async with self._session.get(address_of(f"{site}/robots.txt"), max_redirects=5) as answer:
+            if answer.status >= 500 or answer.status == 429:
+                return NOTHING
+            if answer.status != 200:
+                return EVERYTHING
             text = b""
-            async for chunk in answer.aiter_bytes(16384):
+            async for chunk in answer.content.iter_any():
                 text += chunk
                 if len(text) > MAX_BYTES:
                     break
-            if answer.status_code >= 500 or answer.status_code == 429:
-                return NOTHING
-            if answer.status_code != 200:
-                return EVERYTHING
         return Protego.parse(text[:MAX_BYTES].decode("utf-8", "replace"))
 
 
-def refuses_ai(headers: httpx.Headers) -> bool:
+def refuses_ai(headers: CIMultiDictProxy[str]) -> bool:
     """Whether `X-Robots-Tag` says noai or noimageai, to everybody or to us by name."""
-    for value in headers.get_list("x-robots-tag"):
+    for value in headers.getall("X-Robots-Tag", []):
         agent, colon, rules = value.rpartition(":")
         if colon and agent.strip().lower() not in ("", "*", NAME):
             continue
