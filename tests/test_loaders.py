@@ -140,3 +140,29 @@ def test_one_class_alone_is_refused(cell_photos, tmp_path):
         shutil.copy(file, tmp_path / "only")
     with pytest.raises(TooFewPhotos, match="two classes"):
         loaders(Catalog(tmp_path), batch_size=4)
+
+
+@pytest.mark.parametrize("target", [None, "type"])
+def test_batches_cut_from_held_photos_are_those_that_the_items_give(catalog, target):
+    dls = loaders(catalog, weighted=True, target=target)
+    for side in (dls.train, dls.valid):
+        assert side.held is not None
+        plain = side.new(after_item=side.after_item)  # goes through the items
+        assert plain.held is None
+        rows = list(range(0, side.n, 3))
+        for fast, slow in zip(side.create_batches(rows), plain.create_batches(rows), strict=True):
+            assert [type(part) for part in fast] == [type(part) for part in slow]
+            assert all(torch.equal(a, b) and a.dtype == b.dtype for a, b in zip(fast, slow, strict=True))
+
+
+def test_a_random_crop_and_a_pipeline_see_each_photo_anew(catalog):
+    assert loaders(catalog, method="random").train.held is None
+    assert loaders(catalog, pipeline=lambda image: {"image": image}).train.held is None
+
+
+def test_other_photos_are_not_answered_from_the_held_ones(catalog):
+    dls = loaders(catalog)
+    files = list(dls.valid_ds.items)[:2]
+    other = dls.test_dl(files[::-1])
+    shown = as_pixels(dls, other.one_batch()[0][0].as_subclass(torch.Tensor))
+    assert np.array_equal(shown, np.asarray(resize(open_image(files[1]), SIZE, "squish")))

@@ -12,6 +12,7 @@ from fastai.data.core import TfmdDL
 from fastai.data.transforms import IntToFloatTensor
 from fastai.vision.augment import RandomResizedCrop
 from fastai.vision.core import PILImage
+from fastcore.basics import chunked
 from fasttransform import Transform
 from PIL import Image
 
@@ -83,11 +84,14 @@ class Albumented(Transform):
 
 
 class PhotoLoader(TfmdDL):
-    """fastai's loader, with three repairs.
+    """fastai's loader, with three repairs and one short cut.
 
     The training side can be sampled by `weights`, which survive `new()` (a resize, TTA, `test_dl`); the order
-    comes from one `seed`; and `tta(ds_idx=0)`, which asks for `shuffled=False`, is not shuffled.
+    comes from one `seed`; and `tta(ds_idx=0)`, which asks for `shuffled=False`, is not shuffled. Where `held` photos
+    stand ready (`winnow.learn.resident`), batches are cut from them without going through the items.
     """
+
+    held, workers = None, 0
 
     def __init__(
         self,
@@ -116,6 +120,26 @@ class PhotoLoader(TfmdDL):
         """A loader like this one; weights and seed come along while the items are the same."""
         if shuffled is not None:
             kwargs.setdefault("shuffle", shuffled)
-        if dataset is None or dataset is self.dataset:
+        same = dataset is None or dataset is self.dataset
+        if same:
             kwargs = {"weights": self.weights, "seed": self.seed, **kwargs}
-        return super().new(dataset, cls, **kwargs)
+        keeps = self.held and same and not kwargs.keys() & {"after_item", "before_batch"}
+        if self.held and not keeps:
+            kwargs = {"num_workers": self.workers, **kwargs}
+        loader = super().new(dataset, cls, **kwargs)
+        if keeps:
+            loader.held, loader.workers = self.held, self.workers
+        return loader
+
+    def hold(self, photos) -> None:
+        """Cut batches from `photos` (a `ResidentPhotos`) in this process: nothing is left to do for workers."""
+        self.held, self.workers = photos, self.fake_l.num_workers
+        self.fake_l.num_workers = 0
+
+    def create_batches(self, samps):
+        """Batches as fastai makes them, item by item, or cut from the held photos."""
+        if self.held is None or self.bs is None:
+            yield from super().create_batches(samps)
+            return
+        for rows in chunked(samps, self.bs, self.drop_last):
+            yield self.held.batch(rows, self.device)

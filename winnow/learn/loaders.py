@@ -14,6 +14,7 @@ from fastai.vision.augment import Normalize, PadMode, Resize, ResizeMethod, aug_
 from winnow.catalog import Catalog, Photo
 from winnow.learn.blocks import Albumented, LabelOf, PhotoLoader, TrainOnlyCrop, photo_block
 from winnow.learn.pixels import cached_pixels
+from winnow.learn.resident import hold_pixels
 
 METHODS = {
     "squish": "squish",
@@ -59,9 +60,10 @@ def make_loaders(
     photos = [photo for photo in photos if photo.path in labels]
     _check_sides(photos, batch_size)
     set_seed(seed)
+    pixels = ready_pixels(catalog, photos, size, method)
     block = DataBlock(
         blocks=(
-            photo_block(ready_pixels(catalog, photos, size, method)),
+            photo_block(pixels),
             CategoryBlock(vocab=_vocab(labels)),
         ),
         get_items=_Files(catalog, photos),
@@ -79,6 +81,7 @@ def make_loaders(
         num_workers=0 if default_device().type == "cpu" else None,
         dl_kwargs=[{"weights": weights, "seed": seed}, {}],
     )
+    hold_pixels(dls, pixels, sides_held(method, pipeline))
     dls.catalog = catalog
     dls.loading = {
         "size": size, "method": method, "batch_size": batch_size, "target": target, "weighted": weighted,
@@ -124,6 +127,11 @@ def augmentations(augment: str) -> list:
     if augment == "any-way-up":  # exact: a turn by ten degrees would blur and fill corners (docs/learn.md)
         return aug_transforms(flip_vert=True, max_rotate=0.0, max_zoom=1.0, max_warp=0.0, max_lighting=0.1)
     return aug_transforms()
+
+
+def sides_held(method: str, pipeline=None) -> list[str]:
+    """The sides whose items are the cached pixels themselves."""
+    return ["train", "valid"] if method == "squish" and pipeline is None else ["valid"]
 
 
 def _labels(photos: list[Photo], target: str | None) -> dict[str, str]:

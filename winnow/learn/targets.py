@@ -22,7 +22,8 @@ from fastai.vision.augment import Normalize
 from winnow.catalog import Catalog
 from winnow.learn.blocks import LabelOf, PhotoLoader, photo_block
 from winnow.learn.callbacks import FrozenNorm, LossWatch
-from winnow.learn.loaders import MEAN_STD, augmentations, make_loaders, ready_pixels, resizes
+from winnow.learn.loaders import MEAN_STD, augmentations, make_loaders, ready_pixels, resizes, sides_held
+from winnow.learn.resident import hold_pixels
 from winnow.learn.training import depth_groups, make_head, make_learner, probe_of, suit_device
 
 LABEL = "label"  # the name of the class folders among the targets
@@ -133,9 +134,10 @@ def _joint_loaders(single: Sequence[DataLoaders], augment: str) -> DataLoaders:
         [f for f in ds.items if all(f in v for v in values)] for ds in (first.train_ds, first.valid_ds)
     )
     photos = [photo for photo in catalog.photos() if catalog.file(photo.path) in {*train, *valid}]
+    pixels = ready_pixels(catalog, photos, recipe["size"], recipe["train_method"])
     block = DataBlock(
         blocks=(
-            photo_block(ready_pixels(catalog, photos, recipe["size"], recipe["train_method"])),
+            photo_block(pixels),
             *[CategoryBlock(vocab=list(d.vocab)) for d in single],
         ),
         n_inp=1,
@@ -150,7 +152,7 @@ def _joint_loaders(single: Sequence[DataLoaders], augment: str) -> DataLoaders:
         dl_kwargs=[{"seed": recipe["seed"]}, {}],
     )  # fmt: skip
     dls.catalog, dls.recipe = catalog, recipe
-    return dls
+    return hold_pixels(dls, pixels, sides_held(recipe["train_method"]))
 
 
 def _rows(dataset):
