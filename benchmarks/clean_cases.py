@@ -111,11 +111,29 @@ def _folder(data: Path, truth: Path | None, cache: Path) -> Source:
     folder.drop_unreadable()
     photos, wrong = folder.photos(), None
     if truth:
-        with truth.open(newline="", encoding="utf-8") as file:
-            true = {row["path"]: row["label"] for row in csv.DictReader(file)}
+        true = read_truth(truth, data)
         photos = [photo for photo in photos if photo.path in true]
-        wrong = np.array([photo.label != true[photo.path] for photo in photos])
+        wrong = np.array([photo.label != true[photo.path] for photo in photos], bool)
+        if not 0 < wrong.sum() < len(wrong):
+            raise SystemExit(
+                f"{truth}: {wrong.sum()} of {len(wrong)} photos found in {data} have another label than the folder: "
+                "nothing to rank. Paths in it are relative to the folder, e.g. shirt/0001.jpg."
+            )
     return _source(data.name, folder, photos, wrong, cache)
+
+
+def read_truth(truth: Path, data: Path) -> dict[str, str]:
+    """True labels by path relative to `data`; absolute ones and such that begin with its name are taken too."""
+    with truth.open(newline="", encoding="utf-8-sig") as file:
+        rows = [(Path(row["path"]), row["label"]) for row in csv.DictReader(file)]
+    true = {}
+    for path, label in rows:
+        if path.is_absolute() and path.is_relative_to(data.resolve()):
+            path = path.relative_to(data.resolve())
+        elif not (data / path).exists() and path.parts and path.parts[0] == data.name:
+            path = path.relative_to(data.name)
+        true[path.as_posix()] = label
+    return true
 
 
 def _source(name, folder, photos, wrong, cache) -> Source:
