@@ -5,17 +5,20 @@ import shutil
 import zipfile
 
 import numpy as np
+import onnx
 import onnxruntime as ort
 import pytest
+import torch
 from PIL import Image
 
 from winnow.images import sha256_of
 from winnow.share.export import ParityFailed, export_learner
+from winnow.share.graph import settle_padding
 from winnow.share.prediction import ExportError, OnnxModel, load_predictor
 
 
-def facts_of(onnx):
-    return json.loads(ort.InferenceSession(str(onnx)).get_modelmeta().custom_metadata_map["winnow"])
+def facts_of(path):
+    return json.loads(ort.InferenceSession(str(path)).get_modelmeta().custom_metadata_map["winnow"])
 
 
 def validation_files(learner):
@@ -132,6 +135,26 @@ def test_further_targets_are_answered_the_same_on_both_paths(catalog_export, cat
     assert catalog_export.parity < 1e-3
 
 
+@pytest.mark.parametrize("names", [["label", "light"], ["light", "label"]])
+def test_several_trained_heads_travel_in_one_export_as_they_were_trained(catalog_learner, tmp_path, names):
+    from winnow.learn.targets import fine_tune_targets, make_multi_learner, predict_targets
+
+    learn = make_multi_learner(catalog_learner.catalog, names, size=96, batch_size=16)
+    with learn.no_bar(), learn.no_logging():
+        fine_tune_targets(learn, 1, depth="head", lr=0.05)
+    made = export_learner(learn, tmp_path / "export.pkl", check=10)
+    assert [target["name"] for target in made.facts["targets"]] == names and made.parity < 1e-3
+    files = validation_files(learn.targets[names[0]])[:4]
+    for light in (True, False):
+        predictor = load_predictor(made.pkl, light=light)
+        for target in predictor.facts["targets"]:
+            target["temperature"] = 1.0
+        for file, answer in zip(files, predictor.predict(files), strict=True):
+            expected = predict_targets(learn, file)
+            assert answer.probabilities == pytest.approx(expected[names[0]], abs=1e-3)
+            assert answer.targets[names[1]].probabilities == pytest.approx(expected[names[1]], abs=1e-3)
+
+
 def test_the_sampling_prior_is_undone(catalog_export, catalog_learner):
     """Sampling made the rare class likelier: the factors bring the learner's shares back to the photos' own."""
     recipe, (rare, common) = catalog_learner.recipe, catalog_export.facts["targets"][0]["prior"]
@@ -191,3 +214,38 @@ def test_a_read_only_folder_is_one_sentence(tiny_learner, tmp_path, monkeypatch)
     with pytest.raises(ExportError, match="read-only"):
         export_learner(tiny_learner, tmp_path / "export.pkl")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_padding_that_a_graph_works_out_from_its_pixels_becomes_numbers(tmp_path):
+    """A convolution with TensorFlow's padding, as EfficientNet has: the same answers, for any number of photos."""
+    graph, pixels = (
+        write_same_padded(tmp_path / "graph.onnx"),
+        np.random.default_rng(0).random((3, 3, 7, 7), "f4"),
+    )
+    before = answers_of(graph, pixels)
+    assert {"Shape", "Ceil"} <= kinds_of(graph)
+    settle_padding(graph, pixels[:2])
+    assert not {"Shape", "Ceil"} & kinds_of(graph)
+    assert np.array_equal(answers_of(graph, pixels), before)
+    assert np.array_equal(answers_of(graph, pixels[:1]), before[:1])
+
+
+def write_same_padded(path):
+    from timm.layers import create_conv2d
+
+    sample = torch.zeros(2, 3, 7, 7)
+    layer = create_conv2d(3, 4, 3, stride=2, padding="same").eval()
+    axes = {name: {0: "photos"} for name in ("pixels", "seen")}
+    torch.onnx.export(layer, (sample,), str(path), dynamo=False, opset_version=17, input_names=["pixels"],
+                      output_names=["seen"], dynamic_axes=axes)  # fmt: skip
+    return path
+
+
+def answers_of(path, pixels):
+    return ort.InferenceSession(str(path), providers=["CPUExecutionProvider"]).run(None, {"pixels": pixels})[
+        0
+    ]
+
+
+def kinds_of(path):
+    return {node.op_type for node in onnx.load(path).graph.node}

@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from winnow.images import open_image, sha256_of
-from winnow.share.facts import gather
+from winnow.share.facts import TrainedHead, gather
 from winnow.share.graph import Unexportable, write_facts
 from winnow.share.models import ExportError, FastaiModel, OnnxModel
 from winnow.share.prediction import calibrate
@@ -51,7 +51,8 @@ def export_learner(
 ) -> Export:
     """Write `learn` to `path` (fastai) and to the `.onnx` beside it (ONNX Runtime), and prove that they agree.
 
-    `learn`: a fastai learner whose model is `Sequential(body, head)`, as `vision_learner` and `make_learner` give.
+    `learn`: a fastai learner whose model is `Sequential(body, head)`, as `vision_learner` and `make_learner` give, or
+    `make_multi_learner`'s with several heads: its first target is the main one, the others answer beside it.
     `knows`: the sentence that the app shows about the model (default: made from the training set).
     `examples`: how many validation photos, shrunk, the export carries for visitors to try: they become public.
     `check`: how many validation photos, read from their original files, must get the same probabilities both
@@ -59,9 +60,10 @@ def export_learner(
     Raises `Unexportable` or `ParityFailed`.
     """
     path = Path(path)
+    learn, heads = _main_and_heads(learn)
     with TemporaryDirectory(dir=_existing(path.parent), prefix=".export-") as folder:
         pkl, onnx = Path(folder) / "export.pkl", Path(folder) / "export.onnx"
-        facts, files = gather(learn, onnx, knows=knows, examples=examples)
+        facts, files = gather(learn, onnx, knows=knows, examples=examples, trained_heads=heads)
         _write_pickle(learn, facts, pkl)
         facts["digest"] = sha256_of(pkl)
         write_facts(onnx, facts)
@@ -69,6 +71,21 @@ def export_learner(
         onnx.replace(path.with_suffix(".onnx"))
         pkl.replace(path)
     return Export(path, path.with_suffix(".onnx"), parity, min(check, len(files)), facts)
+
+
+def _main_and_heads(learn) -> tuple[object, dict[str, TrainedHead]]:
+    """The learner of the main target, and what the other targets' heads have learned."""
+    several = getattr(learn, "targets", None)
+    if not isinstance(several, dict):
+        return learn, {}
+    main, *others = several
+    return several[main], {name: _head_of(several[name]) for name in others}
+
+
+def _head_of(learn) -> TrainedHead:
+    linear = learn.model[1][-1]
+    weight, bias = (part.detach().cpu().float().numpy().copy() for part in (linear.weight, linear.bias))
+    return TrainedHead(weight, bias, list(learn.dls.vocab))
 
 
 def _existing(folder: Path) -> Path:

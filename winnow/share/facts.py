@@ -34,9 +34,30 @@ class Side:
     vectors: np.ndarray | None
 
 
-def gather(learn, onnx: Path, *, knows: str | None, examples: int) -> tuple[dict, list[Path]]:
+@dataclass(frozen=True)
+class TrainedHead:
+    """A further target's linear head that was trained with the body: weight (k, d), bias (k,), its k labels."""
+
+    weight: np.ndarray
+    bias: np.ndarray
+    labels: list[str]
+
+    def decide(self, vectors: np.ndarray) -> np.ndarray:
+        """Logits (n, k) of vectors (n, d)."""
+        return vectors @ self.weight.T + self.bias
+
+
+def gather(
+    learn,
+    onnx: Path,
+    *,
+    knows: str | None,
+    examples: int,
+    trained_heads: dict[str, TrainedHead] | None = None,
+) -> tuple[dict, list[Path]]:
     """Write the final graph to `onnx`; returns the metadata (but the pickle's digest) and the validation files.
 
+    `trained_heads`: further targets, by name, whose heads were trained; the catalog's others get a head fitted here.
     Sets `learn.winnow_heads`, the further targets' linear heads (weight (k, d), bias (k,)), for the pickle.
     """
     facts = _first_facts(learn)
@@ -49,7 +70,7 @@ def gather(learn, onnx: Path, *, knows: str | None, examples: int) -> tuple[dict
         _side(learn, learn.dls.valid_ds, onnx, None),
     )
     main["temperature"] = fit_temperature(valid.logits, valid.labels, np.asarray(main["prior"]))
-    heads, further = _further_targets(learn, train, valid)
+    heads, further = _further_targets(learn, train, valid, trained_heads or {})
     likeness = _likeness(train, valid, len(main["labels"]))
     learn.winnow_heads = heads or None
     served = Served(learn, facts["size"], heads, likeness)
@@ -147,32 +168,45 @@ def _data_url(file: Path) -> str:
 # ---- what is fitted --------------------------------------------------------------------------------
 
 
-def _further_targets(learn, train: Side, valid: Side) -> tuple[list, list[dict]]:
+def _further_targets(
+    learn, train: Side, valid: Side, trained: dict[str, TrainedHead]
+) -> tuple[list, list[dict]]:
     """A linear head on the model's own vectors for each further target of the catalog, and its metadata."""
     catalog = getattr(learn, "catalog", None)
     if catalog is None or train.vectors is None:
         return [], []
-    main = (getattr(learn, "recipe", None) or {}).get("target")
-    by_file = {catalog.file(p.path): p.targets for p in catalog.photos()}
-    made = [_fit_target(n, train, valid, by_file) for n in catalog.target_names() if n != main]
+    main = (getattr(learn, "recipe", None) or {}).get("target") or "label"
+    by_file = {catalog.file(p.path): {**p.targets, "label": p.label} for p in catalog.photos()}
+    names = [n for n in [*trained, *(n for n in catalog.target_names() if n not in trained)] if n != main]
+    made = [
+        _target(name, trained.get(name) or _fit_head(name, train, by_file), valid, by_file) for name in names
+    ]
     return [m[0] for m in made if m], [m[1] for m in made if m]
 
 
-def _fit_target(name: str, train: Side, valid: Side, by_file: dict) -> tuple[tuple, dict] | None:
+def _fit_head(name: str, train: Side, by_file: dict) -> TrainedHead | None:
     values = [by_file.get(f, {}).get(name) for f in train.files]
     labels = sorted({v for v in values if v is not None and values.count(v) >= FEWEST})
     if len(labels) < 2:
         return None
     rows = [i for i, v in enumerate(values) if v in labels]
     probe = fit_probe(train.vectors[rows], [labels.index(values[i]) for i in rows], n_classes=len(labels))
+    return TrainedHead(np.asarray(probe.weight, np.float32), np.asarray(probe.bias, np.float32), labels)
+
+
+def _target(name: str, head: TrainedHead | None, valid: Side, by_file: dict) -> tuple[tuple, dict] | None:
+    """A head's weights and its metadata: calibrated, and measured, on the validation side."""
+    if head is None:
+        return None
+    labels = head.labels
     target = {"name": name, "labels": labels, "temperature": 1.0, "prior": [1.0] * len(labels)}
     known = [(i, by_file.get(f, {}).get(name)) for i, f in enumerate(valid.files)]
     known = [(i, labels.index(v)) for i, v in known if v in labels]
     if known:
-        logits, truth = probe.decide(valid.vectors[[i for i, _ in known]]), np.array([y for _, y in known])
+        logits, truth = head.decide(valid.vectors[[i for i, _ in known]]), np.array([y for _, y in known])
         target["temperature"] = fit_temperature(logits, truth, np.ones(len(labels)))
         target["accuracy"] = float((logits.argmax(1) == truth).mean())
-    return (np.asarray(probe.weight, np.float32), np.asarray(probe.bias, np.float32)), target
+    return (head.weight, head.bias), target
 
 
 def _likeness(train: Side, valid: Side, classes: int) -> Likeness | None:
