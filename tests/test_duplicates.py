@@ -3,13 +3,14 @@
 import io
 import random
 import shutil
+import sys
 
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageOps
 
 from winnow.catalog import Catalog
-from winnow.clean import proposals
+from winnow.clean import duplicates, index, proposals, spool
 from winnow.clean.alignment import compare
 from winnow.clean.duplicates import ALIKE, find_duplicates, set_threshold
 from winnow.clean.looks import find_border, look_at
@@ -180,10 +181,35 @@ def test_a_large_set_is_searched_by_an_index_with_the_same_result(scenes, tmp_pa
     for path in scenes.iterdir():
         shutil.copy(path, tmp_path)
     COPIES["mirrored"](scene(11)).save(tmp_path / "copy.png")
+    monkeypatch.setattr(index, "EXACT_UP_TO", 10)
     monkeypatch.setattr(proposals, "EXACT_UP_TO", 10)
+    monkeypatch.setattr(duplicates, "HELD", 10)  # looks are read from a file
+    monkeypatch.setattr(spool, "HELD", 0)  # and vectors are mapped from one
     assert find_duplicates(sorted(tmp_path.iterdir())).groups == [
         [str(tmp_path / "11.png"), str(tmp_path / "copy.png")]
     ]
+
+
+def test_without_usearch_a_large_set_is_compared_exactly_and_says_so(monkeypatch):
+    unit = np.eye(20, dtype=np.float32)
+    monkeypatch.setattr(index, "EXACT_UP_TO", 10)
+    monkeypatch.setitem(sys.modules, "usearch.index", None)
+    with pytest.warns(index.NoIndex, match="scale"):
+        assert index.open_index(unit) is None
+
+
+def test_an_index_finds_nearly_the_exact_neighbours_in_half_precision(monkeypatch):
+    monkeypatch.setattr(index, "EXACT_UP_TO", 10)
+    draw = np.random.default_rng(0)
+    unit = draw.normal(size=(40, 64))[draw.integers(40, size=3000)] + draw.normal(size=(3000, 64)) * 0.7
+    unit = (unit / np.linalg.norm(unit, axis=1, keepdims=True)).astype(np.float32)
+    near, cosine = index.open_index(unit).search(unit[:500], 50)
+    exact = np.argsort(-(unit[:500] @ unit.T), axis=1)[:, :50]
+    found = np.mean([len(set(a) & set(b)) for a, b in zip(near, exact, strict=True)]) / 50
+    assert found > 0.98
+    assert np.abs(cosine - np.take_along_axis(unit[:500] @ unit.T, near, axis=1)).max() < 2e-3
+    one, _ = index.open_index(unit).search(unit[:1], 3)
+    assert one.shape == (1, 3) and one[0, 0] == 0
 
 
 def test_the_threshold_rises_where_different_pictures_look_alike():

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from winnow.catalog import Catalog
-from winnow.clean import views
+from winnow.clean import index, views
 from winnow.clean.folder import LookedAtFolder
 from winnow.clean.report import CannotWrite, write_suspects
 from winnow.clean.scoring import score_labels
@@ -105,6 +105,20 @@ def test_neighbours_are_nearest_first_and_never_the_photo_or_its_duplicate():
     truth = unit @ unit.T
     truth[groups[:, None] == groups] = -2
     assert (nearest[:, 0] == truth.argmax(axis=1)).all()
+
+
+def test_very_many_photos_are_searched_by_an_index_with_nearly_the_same_answer(monkeypatch):
+    features, labels, bad = blobs(n=600)
+    prepared, groups = views.prepare(features), np.arange(600)
+    groups[:4] = 0
+    exact, _ = views.find_neighbours(*prepared, votes=10, groups=groups)
+    monkeypatch.setattr(index, "EXACT_UP_TO", 100)
+    nearest, similarity = views.find_neighbours(*prepared, votes=10, groups=groups)
+    assert nearest.shape == exact.shape and (np.diff(similarity, axis=1) <= 0).all()
+    assert not (nearest == np.arange(600)[:, None]).any() and not np.isin(nearest[:4], range(4)).any()
+    shared = np.mean([len(set(a) & set(b)) for a, b in zip(nearest, exact, strict=True)]) / 10
+    assert shared > 0.97
+    assert average_precision(score_labels(features, labels, n_classes=CLASSES).suspicion, bad) > 0.95
 
 
 def test_above_the_limit_a_part_of_the_photos_votes(monkeypatch):

@@ -139,22 +139,41 @@ def _show_progress(done: int, total: int) -> None:
 
 @app.command()
 def predict(
-    photos: Annotated[list[Path], typer.Argument(help="Photos, and folders of photos.")],
+    photos: Annotated[
+        list[Path],
+        typer.Argument(
+            help="The export (if not --export), photos, folders, and .txt lists: one photo a line."
+        ),
+    ],
     export: Annotated[Path, typer.Option(help="The export; its .onnx makes it fast.")] = Path("export.pkl"),
     out: Annotated[Path | None, typer.Option(help="The CSV to write (default: standard output).")] = None,
     batch_size: Annotated[int, typer.Option(help="Photos at a time.")] = 32,
     tta: Annotated[
-        int, typer.Option(help="Passes of test-time augmentation; needs fastai, and is slow.")
-    ] = 0,
+        bool, typer.Option("--tta", help="Average augmented passes as well; needs fastai, and is slow.")
+    ] = False,
+    passes: Annotated[int, typer.Option(help="How many passes with --tta.")] = 4,
+    ray: Annotated[
+        str | None, typer.Option(help="Spread over a Ray cluster: local, auto or host:port.")
+    ] = None,
+    workers: Annotated[int | None, typer.Option(help="Ray workers; one a core, unless given.")] = None,
 ) -> None:
-    """Answer photos with an export: one row each with the label and every class's probability."""
+    """Answer photos with an export: one row each; after a crash the same command goes on where it stopped."""
+    from functools import partial
+
     from winnow.share.answers import write_answers
     from winnow.share.prediction import load_predictor
 
+    if photos[0].suffix in (".pkl", ".onnx"):
+        export, *photos = photos
+    options = {"batch_size": batch_size, "tta": passes if tta else 0}
+    answer = None
+    if ray:
+        from winnow.share.fleet import predict_on_ray
+
+        answer = partial(predict_on_ray, export, address=ray, workers=workers, **options)
     predictor = load_predictor(export, light=False if tta else None)
-    done, failed = write_answers(
-        predictor, photos, out, batch_size=batch_size, tta=tta, progress=_show_progress if out else None
-    )
+    progress = _show_progress if out else None
+    done, failed = write_answers(predictor, photos, out, answer=answer, progress=progress, **options)
     typer.echo(f"answered {done - failed} photos, {failed} could not be read", err=True)
 
 
@@ -214,6 +233,9 @@ def train(
     batch_size: Annotated[int, typer.Option(help="Images a step.")] = 32,
     backbone: Annotated[str, typer.Option(help="Any of timm's names.")] = "tf_efficientnet_lite0",
     seed: Annotated[int, typer.Option(help="The same seed gives the same run.")] = 42,
+    workers: Annotated[
+        int | None, typer.Option(help="Processes that read photos; as the machine suggests, unless given.")
+    ] = None,
     data: Annotated[
         Path | None, typer.Option(help="Where a CSV's images are laid out as class folders.")
     ] = None,
@@ -226,7 +248,8 @@ def train(
 
     from winnow.headless import train_dataset
 
-    Console().print(train_dataset(**options))
+    if table := train_dataset(**options):
+        Console().print(table)
 
 
 @app.command()

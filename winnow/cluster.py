@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import socket
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from itertools import islice
 from pathlib import Path
+
+SEGMENT = 50_000  # rows that Ray Data gets at a time: what is held at once, here and in its object store
 
 
 class NoRay(ImportError):
@@ -28,12 +34,41 @@ def connect_ray(address: str = "local"):
     if not ray.is_initialized():
         try:
             _knock(address)
-            ray.init(log_to_driver=False, **_options(address))
+            ray.init(log_to_driver=False, logging_level=logging.ERROR, **_options(address))
         except (OSError, ValueError, RuntimeError) as error:
             raise NoCluster(
                 f"No Ray cluster answered at {address}: start one with `ray start --head`, or use 'local'."
             ) from error
     return ray
+
+
+def map_on_ray(
+    rows: Iterable[dict],  # plain values
+    worker: type,  # made once in each process; called with a batch {column: values}, gives such a batch
+    arguments: tuple = (),  # of the worker
+    *,
+    address: str = "local",
+    workers: int | None = None,  # one a core of the cluster, unless given
+    batch_size: int = 32,
+) -> Iterator[dict]:
+    """Rows as `worker` gives them, in the order of `rows`, which may be endless: Ray Data gets a segment at a time.
+
+    A worker that is killed is started again and its batches done again. Raises `NoRay` or `NoCluster`.
+    """
+    rest = iter(rows)
+    while segment := list(islice(rest, SEGMENT)):
+        ray = connect_ray(address)
+        context = ray.data.DataContext.get_current()
+        context.execution_options.preserve_order = True
+        context.enable_progress_bars = context.print_on_execution_start = False
+        logging.getLogger("ray.data").setLevel(logging.ERROR)
+        cores = max(1, int(ray.cluster_resources().get("CPU", 1)))
+        blocks = -(-len(segment) // batch_size)
+        pool = ray.data.ActorPoolStrategy(size=min(workers or cores, blocks))
+        options = {"fn_constructor_args": arguments, "batch_size": batch_size, "compute": pool, "num_cpus": 1}
+        data = ray.data.from_items(segment, override_num_blocks=blocks).map_batches(worker, **options)
+        with closing(iter(data.iter_rows())) as found:  # whoever stops early frees the workers
+            yield from found
 
 
 def _knock(address: str) -> None:
@@ -47,6 +82,6 @@ def _options(address: str) -> dict:
     # Worker processes import winnow from where it is here, also in a checkout that isn't installed.
     environment = {"env_vars": {"PYTHONPATH": str(Path(__file__).parents[1])}}
     if address == "local":
-        local = {"include_dashboard": False, "_node_ip_address": "127.0.0.1"}
+        local = {"address": "local", "include_dashboard": False, "_node_ip_address": "127.0.0.1"}
         return {"runtime_env": environment, **local}
     return {"runtime_env": environment, "address": address}

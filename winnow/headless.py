@@ -22,19 +22,24 @@ def train_dataset(
     data: Path | str | None = None,  # where a CSV's catalog is made; None: beside it, under its name
     epochs: int = 4,
     wandb: str | None = None,  # a project's name: the run goes to Weights & Biases too
-    **training: Any,  # size, method, batch_size, backbone, seed … as `winnow.learn.training.train` takes them
-) -> Table:
+    **training: Any,  # size, method, batch_size, backbone, seed, workers … as `winnow.learn.training.train` takes them
+) -> Table | None:
     """Split what has no side, probe, fine-tune, keep the better, export; returns the table of `winnow demo`.
 
+    Under `accelerate launch` the processes train together, and only the first exports; the others return None.
     Raises `NoDataset`, and the errors of the parts, before `out` is touched.
     """
+    from winnow.learn.several import is_main, main_first
     from winnow.learn.tracking import track
     from winnow.learn.training import train
     from winnow.share.export import export_learner
 
-    catalog = open_dataset(source, data)
-    catalog.split()
+    with main_first():
+        catalog = open_dataset(source, data)
+        catalog.split()
     learn = train(catalog, epochs=epochs, **training)
+    if not is_main():
+        return None
     export = export_learner(learn, out)
     scores = learn.outcome.scores
     metrics = {"accuracy": scores.accuracy, "macro_f1": scores.macro_f1, "parity": export.parity}

@@ -18,6 +18,7 @@ from winnow.clean import opencv as cv2
 from winnow.clean.alignment import compare
 from winnow.clean.looks import TURNS, Look, look_at_all, turned
 from winnow.clean.proposals import Proposal, propose
+from winnow.clean.spool import SpooledLooks
 from winnow.images import sha256_of
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 ALIKE = 0.95  # least likeness of a copy
 BEYOND = 0.45  # and its distance from 1 is at most this part of what the set's other pictures reach
 JUMP = 4.0  # from one distance to the next: from copies to other pictures
+HELD = 10_000  # looks that memory holds (30 kB each); more of them lie in a file
 RIVALS = 400  # comparisons that show how alike different pictures of this set are
 
 
@@ -93,14 +95,11 @@ def _near(
     files: list[Path], features: np.ndarray | None, progress
 ) -> tuple[dict[tuple[int, int], float], float]:
     """Confirmed pairs of different files with their likeness, and the threshold that this set asks for."""
-    looks = _look(files, progress)
-    seen = [number for number, look in enumerate(looks) if look]
+    looks, seen = _look(files, progress)
     if len(seen) < 2:
         return {}, ALIKE
-    proposals, rivals = propose(
-        [looks[number] for number in seen], None if features is None else features[seen], rivals=RIVALS
-    )
-    likeness = _compare_all([looks[number] for number in seen], [*proposals, *rivals])
+    proposals, rivals = propose(looks, None if features is None else features[seen], rivals=RIVALS)
+    likeness = _compare_all(looks, [*proposals, *rivals])
     threshold = set_threshold(likeness[len(proposals) :])
     confirmed = {
         tuple(sorted((seen[p.first], seen[p.second]))): value
@@ -125,16 +124,20 @@ def set_threshold(rivals: Sequence[float]) -> float:
     return max(ALIKE, 1 - BEYOND * float(np.quantile(distances, 0.01)))
 
 
-def _look(files: list[Path], progress) -> list[Look | None]:
-    looks = []
-    for look in look_at_all(files):
-        looks.append(look)
+def _look(files: list[Path], progress) -> tuple[Sequence[Look], list[int]]:
+    """The looks of the files that can be read, and which files these are."""
+    looks = [] if len(files) <= HELD else SpooledLooks()
+    seen = []
+    for number, look in enumerate(look_at_all(files)):
+        if look:
+            looks.append(look)
+            seen.append(number)
         if progress:
-            progress(len(looks), len(files))
-    return looks
+            progress(number + 1, len(files))
+    return looks, seen
 
 
-def _compare_all(looks: list[Look], proposals: Iterable[Proposal]) -> list[float]:
+def _compare_all(looks: Sequence[Look], proposals: Iterable[Proposal]) -> list[float]:
     """The likeness of each proposed pair; OpenCV's own threads would only wait for each other."""
     before = cv2.getNumThreads()
     cv2.setNumThreads(1)
@@ -145,7 +148,7 @@ def _compare_all(looks: list[Look], proposals: Iterable[Proposal]) -> list[float
         cv2.setNumThreads(before)
 
 
-def _likeness(looks: list[Look], proposal: Proposal) -> float:
+def _likeness(looks: Sequence[Look], proposal: Proposal) -> float:
     first, second = looks[proposal.first], looks[proposal.second]
     if first.has_border and second.has_border:  # two borders are alike whatever they frame
         one, two = first.trimmed, second.trimmed

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from winnow.clean.index import EXACT_UP_TO, open_index
 from winnow.clean.looks import Look, Whitening, as_vectors
+from winnow.clean.spool import roomy
 
 NEAREST = 2  # proposals for each picture and kind of vector
 RIVAL_RANKS = slice(3, 9)  # nearest pictures that are hardly copies: few pictures have so many
 LIKELY_LOOK, LIKELY_FEATURE = 0.5, 0.45  # a pair below both cosines isn't worth a comparison
 SAMPLE = 4000  # pictures from which the whitening is learned
-EXACT_UP_TO = 50_000  # pictures; above, usearch's index takes over (approximate)
 ROWS = 1024
 
 
@@ -39,6 +40,7 @@ def propose(
     feature_index = None if encoded is None else _Index(encoded)
     best: dict[tuple[int, int], tuple[float, Proposal]] = {}
     others: list[Proposal] = []
+    step = -(-len(looks) // EXACT_UP_TO)  # rivals are drawn from some pictures where there are very many
     for rows in _row_blocks(len(looks)):
         cosine, variant, near = index.nearest(queries[rows], RIVAL_RANKS.stop)
         for i, number in enumerate(rows):
@@ -48,6 +50,7 @@ def propose(
             others += [
                 Proposal(number, int(near[i, rank]), int(variant[i, rank]))
                 for rank in range(*RIVAL_RANKS.indices(near.shape[1]))
+                if number % step == 0
             ]
         if feature_index:
             _propose_by_features(best, feature_index, encoded, queries, rows)
@@ -58,8 +61,12 @@ def propose(
 def _look_vectors(looks: Sequence[Look]) -> np.ndarray:
     """Whitened vectors (n, 18, k) float16 of all variants."""
     whiten = Whitening(as_vectors(np.stack([look.grids[0] for look in _sample(looks)])), dimensions=128)
-    parts = [whiten(as_vectors(look.grids)).astype(np.float16) for look in looks]
-    return np.stack(parts)
+    vectors = None
+    for number, look in enumerate(looks):
+        found = whiten(as_vectors(look.grids)).astype(np.float16)
+        vectors = roomy((len(looks), *found.shape), np.float16) if vectors is None else vectors
+        vectors[number] = found
+    return vectors
 
 
 def _sample(items):
@@ -95,13 +102,8 @@ class _Index:
     """Nearest neighbours by cosine among unit vectors (n, k), the query's own row left out."""
 
     def __init__(self, base: np.ndarray):
-        self.base, self.approximate = base, None
+        self.base, self.approximate = base, open_index(base)
         self.asked = 0
-        if len(base) > EXACT_UP_TO:
-            from usearch.index import Index
-
-            self.approximate = Index(ndim=base.shape[1], metric="cos", dtype="f16")
-            self.approximate.add(np.arange(len(base)), base)
 
     def nearest(self, queries: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Cosines, variants and numbers, each (rows, count), for the next rows' queries (rows, variants, k)."""
@@ -123,10 +125,9 @@ class _Index:
 
     def _search_index(self, queries: np.ndarray, start: int, count: int):
         rows, variants, _ = queries.shape
-        found = self.approximate.search(queries.reshape(rows * variants, -1), count + 1)
+        near, cosine = self.approximate.search(queries.reshape(rows * variants, -1), count + 1)
         shape = (rows, variants * (count + 1))
-        near = found.keys.astype(np.int64).reshape(shape)
-        cosine = 1 - found.distances.reshape(shape)
+        near, cosine = near.reshape(shape), cosine.reshape(shape)
         cosine[near == start + np.arange(rows)[:, None]] = -2
         variant = np.broadcast_to(np.repeat(np.arange(variants), count + 1), shape)
         order = np.argsort(-cosine, axis=1)

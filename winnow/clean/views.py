@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from winnow.clean.index import NearIndex, open_index
 from winnow.learn.probe import out_of_fold, softmax
 
 LANDMARKS = 1000  # photos that span the kernel's space
@@ -125,10 +126,12 @@ def find_neighbours(x: np.ndarray, scale: np.ndarray, *, votes: int = VOTES, gro
     """The nearest photos of each by cosine: (n, v) row numbers, nearest first, and (n, v) similarities.
 
     A photo and its duplicates (`groups`) are not their own neighbours. Above `VOTERS` photos a random part of them
-    is searched.
+    is searched, above `index.EXACT_UP_TO` all of them by an index.
     """
     unit = normalise(_leading(x, scale, seed))
     n = len(unit)
+    if near_index := open_index(unit):
+        return _search_index(near_index, unit, votes, np.arange(n) if groups is None else np.asarray(groups))
     voters = (
         np.arange(n) if n <= VOTERS else np.sort(np.random.default_rng(seed).choice(n, VOTERS, replace=False))
     )
@@ -142,6 +145,22 @@ def find_neighbours(x: np.ndarray, scale: np.ndarray, *, votes: int = VOTES, gro
         found.append(_largest(cosine, votes))
     nearest, similarity = (np.concatenate(part) for part in zip(*found, strict=True))
     return voters[nearest], similarity
+
+
+def _search_index(index: NearIndex, unit: np.ndarray, votes: int, group: np.ndarray):
+    """As `find_neighbours` gives them; a place that no neighbour fills holds any photo at a cosine of -2."""
+    sizes = np.unique(group, return_counts=True)[1]
+    asked = min(
+        votes + min(int(sizes.max()), votes), len(unit)
+    )  # of a photo's own group at most so many are met
+    nearest, similarity = np.empty((len(unit), votes), np.int64), np.empty((len(unit), votes), np.float32)
+    for rows in _slices(len(unit)):
+        near, cosine = index.search(unit[rows], asked)
+        cosine[group[near] == group[rows][:, None]] = -2
+        order = np.argsort(-cosine, axis=1, kind="stable")[:, :votes]
+        nearest[rows] = np.take_along_axis(near, order, axis=1)
+        similarity[rows] = np.take_along_axis(cosine, order, axis=1)
+    return nearest, similarity
 
 
 def _largest(values: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:

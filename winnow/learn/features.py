@@ -6,7 +6,8 @@ On a CPU the backbone runs in ONNX Runtime, without torch; on a GPU it runs in t
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["BACKBONES", "extract_features", "features_of_pixels"]
 
+Batches = Iterator[tuple[list[str], np.ndarray]]  # (hashes, rows (n, d))
 BATCH = 16  # fits the processor's cache; larger batches are slower on a CPU
 
 
@@ -33,12 +35,15 @@ def extract_features(
     method: str = "squish",
     cache: Path | None = None,
     progress: Callable[[int, int], None] | None = None,  # called with (done, total) after each batch
+    ray_address: str
+    | None = None,  # "local", "auto" or "host:port": Ray's workers compute; None: this process
 ) -> np.ndarray:
     """Features (n, d) float32 of a catalog's photos, or of image files, in their order.
 
     Each image is computed once for each `backbone`, `size` (pixels) and `method` ("squish", "crop", "pad") and kept
     by its SHA-256 under `cache` (a catalog's own cache folder, unless given). Several processes may do this at once;
-    what a killed one had finished is kept. Raises `BadImage` for a file that can't be read.
+    what a killed one had finished is kept. With Ray every machine must see the files under the same paths.
+    Raises `BadImage` for a file that can't be read, and `NoRay` or `NoCluster`.
     """
     files, hashes = _files_and_hashes(source)
     folder = cache or getattr(source, "cache", None)
@@ -47,13 +52,18 @@ def extract_features(
         if folder
         else None
     )
-    reading = {"size": size, "method": method, "cache": folder}
-    return _fill(files, hashes, store, _Encoder(backbone, size), progress, **reading)
+    if ray_address:
+        from winnow.learn.fleet import features_on_ray
+
+        compute = partial(features_on_ray, backbone=backbone, size=size, method=method, address=ray_address)
+    else:
+        compute = partial(_here, Encoder(backbone, size), size=size, method=method, cache=folder)
+    return _fill(files, hashes, store, compute, progress)
 
 
 def features_of_pixels(pixels: np.ndarray, *, backbone: str = "tf_efficientnet_lite0") -> np.ndarray:
     """Features (n, d) float32 of resized images (n, size, size, 3) uint8; nothing is cached."""
-    encode = _Encoder(backbone, pixels.shape[1])
+    encode = Encoder(backbone, pixels.shape[1])
     parts = [encode(pixels[start : start + BATCH]) for start in range(0, len(pixels), BATCH)]
     return np.concatenate(parts)
 
@@ -66,27 +76,40 @@ def _files_and_hashes(source) -> tuple[list[Path], list[str]]:
     return files, [sha256_of(file) for file in files]
 
 
-def _fill(files, hashes, store, encode, progress, **reading) -> np.ndarray:
+def _here(encode: Encoder, files: dict[str, Path], **reading) -> Batches:
+    for batch, pixels in pixel_batches(files, batch_size=BATCH, **reading):
+        yield batch, encode(pixels)
+
+
+def _fill(files, hashes, store, compute, progress) -> np.ndarray:
     """Rows for `hashes`: those that `store` knows are read, the others computed and appended batch by batch."""
-    known = store.read(set(hashes)) if store else {}
-    missing = {sha: file for sha, file in zip(hashes, files, strict=True) if sha not in known}
-    done, total = len(hashes) - len(missing), len(hashes)
-    for batch, pixels in pixel_batches(missing, batch_size=BATCH, **reading):
-        fresh = dict(zip(batch, encode(pixels), strict=True))
-        known.update(fresh)
+    places: dict[str, list[int]] = {}
+    for place, sha in enumerate(hashes):
+        places.setdefault(sha, []).append(place)
+    known = store.read(set(places), copy=False) if store else {}
+    table, done = None, 0
+    for sha, row in known.items():
+        table = np.empty((len(hashes), len(row)), np.float32) if table is None else table
+        table[places[sha]] = row
+        done += len(places[sha])
+    missing = {sha: files[at[0]] for sha, at in places.items() if sha not in known}
+    for batch, rows in compute(missing) if missing else ():
+        table = np.empty((len(hashes), rows.shape[1]), np.float32) if table is None else table
+        for sha, row in zip(batch, rows, strict=True):
+            table[places[sha]] = row
+            done += len(places[sha])
         if store:
-            store.append(fresh)
-        done += len(batch)
+            store.append(dict(zip(batch, rows, strict=True)))
         if progress:
-            progress(min(done, total), total)
-    return np.stack([known[sha] for sha in hashes]) if hashes else np.zeros((0, 0), np.float32)
+            progress(done, len(hashes))
+    return np.zeros((0, 0), np.float32) if table is None else table
 
 
-class _Encoder:
+class Encoder:
     """Pixels (n, size, size, 3) uint8 to features (n, d) float32; the network is loaded at the first call."""
 
-    def __init__(self, backbone: str, size: int):
-        self.backbone, self.size, self.run = backbone, size, None
+    def __init__(self, backbone: str, size: int, *, threads: int = 0):
+        self.backbone, self.size, self.threads, self.run = backbone, size, threads, None
 
     def __call__(self, pixels: np.ndarray) -> np.ndarray:
         if self.run is None:
@@ -98,6 +121,7 @@ class _Encoder:
 
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
+        options.intra_op_num_threads = self.threads
         # waiting threads must not burn the cores that decode the next batch
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         path = str(onnx_backbone(self.backbone, size=self.size))

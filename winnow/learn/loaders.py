@@ -46,6 +46,7 @@ def make_loaders(
     seed: int = 42,
     pipeline=None,  # an Albumentations pipeline, applied to each training photo after the resize
     scale: tuple = MEAN_STD,  # mean and standard deviation that the backbone was trained with
+    workers: int | None = None,  # processes that read photos; None: 0 on a CPU, fastai's choice on a GPU
 ) -> DataLoaders:
     """fastai `DataLoaders` of a catalog: train and valid are its frozen split, photos are read upright.
 
@@ -78,7 +79,7 @@ def make_loaders(
         catalog,
         path=Path(),  # fastai writes models/ there: in the dataset that folder would become a class
         bs=batch_size,
-        num_workers=0 if default_device().type == "cpu" else None,
+        num_workers=0 if workers is None and default_device().type == "cpu" else workers,
         dl_kwargs=[{"weights": weights, "seed": seed}, {}],
     )
     hold_pixels(dls, pixels, sides_held(method, pipeline))
@@ -86,6 +87,7 @@ def make_loaders(
     dls.loading = {
         "size": size, "method": method, "batch_size": batch_size, "target": target, "weighted": weighted,
         "augment": augment, "seed": seed, "pipeline": pipeline, "scale": scale,
+        "workers": workers,
     }  # fmt: skip
     dls.recipe = {
         "size": size,

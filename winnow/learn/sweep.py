@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from winnow.catalog import Catalog
@@ -156,10 +157,14 @@ def _probe(catalog: Catalog, recipe: Recipe):
 
 
 def _fine_tune(catalog: Catalog, recipe: Recipe):
-    from winnow.learn.training import train
+    """The fine-tuned weights' own scores, also where the probe's are better: that one has a row of its own."""
+    from winnow.learn.loaders import make_loaders
+    from winnow.learn.training import fine_tune, make_learner
 
-    options = {"size": recipe.size, "method": recipe.method, "backbone": recipe.backbone, "seed": recipe.seed}
-    return train(catalog, epochs=recipe.epochs, **options).outcome.scores
+    dls = make_loaders(catalog, size=recipe.size, method=recipe.method, seed=recipe.seed)
+    learn = make_learner(dls, backbone=recipe.backbone)
+    with learn.no_bar(), learn.no_logging():
+        return fine_tune(learn, recipe.epochs, keep="last").after
 
 
 def _here(folder: str, recipes: Sequence[Recipe], address: str | None) -> Iterator[Trial]:
@@ -239,9 +244,17 @@ def plot_sweep(trials: Sequence[Trial], *, ax: Axes | None = None) -> Axes:
 
 
 def _peak_mb() -> float:
-    """This process's resident memory at the most so far, in megabytes (macOS counts bytes, Linux kilobytes)."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (2**20 if sys.platform == "darwin" else 2**10)
+    """This process's resident memory at the most so far, in megabytes.
+
+    Not `ru_maxrss` where it can be helped: on Linux that counts the process which started this one, a notebook say.
+    """
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 2**10
+    except (OSError, StopIteration):
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (
+            2**20 if sys.platform == "darwin" else 2**10
+        )
 
 
 def _first_sentence(error: BaseException) -> str:

@@ -27,6 +27,7 @@ from winnow.learn.features import extract_features
 from winnow.learn.loaders import make_loaders
 from winnow.learn.memory import keep_memory
 from winnow.learn.probe import Probe, fit_probe
+from winnow.learn.several import is_main, main_first, spread
 
 
 @dataclass(frozen=True)
@@ -161,7 +162,8 @@ def fine_tune(
         return Outcome(before, before, "probe", 0.0)
     learn.freeze_to({"head": -1, "late": 1, "all": 0}[depth])
     try:
-        learn.fit_one_cycle(epochs, slice(lr / 4, lr), wd=weight_decay, pct_start=0.2, cbs=cbs)
+        with spread(learn):
+            learn.fit_one_cycle(epochs, slice(lr / 4, lr), wd=weight_decay, pct_start=0.2, cbs=cbs)
         learn.loss_watch.check()
     except BaseException:
         learn.model.load_state_dict(start)
@@ -192,11 +194,12 @@ def train(
     **loading,  # make_loaders' options
 ) -> Learner:
     """Loaders, probe and fine-tuning in one call; the run is recorded, and `learn.outcome` compares."""
-    learn = make_learner(make_loaders(catalog, **loading), backbone=backbone)
+    with main_first():
+        learn = make_learner(make_loaders(catalog, **loading), backbone=backbone)
     learn.outcome = fine_tune(learn, epochs, lr=lr, depth=depth)
-    catalog.record_run(
-        "fine_tune", learn.recipe, asdict(learn.outcome.scores) | {"seconds": learn.outcome.seconds}
-    )
+    if is_main():
+        metrics = asdict(learn.outcome.scores) | {"seconds": learn.outcome.seconds}
+        catalog.record_run("fine_tune", learn.recipe, metrics)
     return learn
 
 

@@ -4,81 +4,74 @@ from __future__ import annotations
 
 import csv
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import closing
 from itertools import islice
 from pathlib import Path
 
-from winnow.images import find_images
+from winnow.share.growing import GrowingTable
+from winnow.share.listing import Listing, NothingToPredict
 from winnow.share.prediction import ExportError, Prediction, Predictor
 
+__all__ = ["NothingToPredict", "write_answers"]
 
-class NothingToPredict(ExportError):
-    """The paths hold no photos."""
+AHEAD = 8  # batches given to the predictor at once, so that it reads one while it answers another
+Answered = Generator[tuple[Path, Prediction], None, None]
 
 
 def write_answers(
     predictor: Predictor,
-    sources: Sequence[Path | str],  # photos, and folders of photos
+    sources: Sequence[Path | str],  # photos, folders of photos, and .txt lists of photos
     out: Path | str | None = None,  # None: standard output
     *,
     batch_size: int = 32,
     tta: int = 0,
-    progress: Callable[[int, int], None] | None = None,  # called with (done, total) after each batch
+    answer: Callable[[Iterable[Path]], Answered]
+    | None = None,  # who answers, in order; None: `predictor`, here
+    progress: Callable[[int, int], None] | None = None,  # called with (done, total) as answers come
 ) -> tuple[int, int]:
     """Answer every photo and write one row each as it is known; returns (photos, photos that could not be read).
 
-    Columns: photo, label, probability, none_of_these, each further target, p_<class> for each class, error. The file
-    is complete or, on an error, as it was before.
+    Columns: photo, label, probability, none_of_these, each further target, p_<class> for each class, error. `out` is
+    complete or as it was before; after a crash or `kill -9` the next call with the same export and photos goes on
+    behind the last row. Memory doesn't grow with the number of photos.
     """
-    files = _files(sources)
+    listing = Listing(sources)
+    answer = answer or (lambda files: _answer_here(predictor, files, batch_size, tta))
     if out is None:
-        return _write(csv.writer(sys.stdout), predictor, files, batch_size, tta, progress)
-    out, part = Path(out), Path(out).with_name(f".{Path(out).name}.part")
+        writer = csv.writer(sys.stdout)
+        writer.writerow(_head(predictor))
+        return _write(writer, predictor, answer(listing), (0, 0), len(listing), progress)
+    table = GrowingTable(Path(out), _head(predictor), {"digest": predictor.digest, "tta": tta})
     try:
-        with part.open("w", newline="", encoding="utf-8") as file:
-            counts = _write(csv.writer(file), predictor, files, batch_size, tta, progress)
-        part.replace(out)
+        done, failed, rest = table.take_up(iter(listing))
+        with (
+            table.part.open("a", newline="", encoding="utf-8", buffering=1) as file,
+            closing(answer(rest)) as rows,
+        ):
+            counts = _write(csv.writer(file), predictor, rows, (done, failed), len(listing), progress)
+        table.finish()
         return counts
     except OSError as e:
         raise ExportError(
             f"{out} can't be written ({e.strerror}): choose another place for the answers."
         ) from e
-    finally:
-        part.unlink(missing_ok=True)
 
 
-def _files(sources: Sequence[Path | str]) -> list[Path]:
-    files: list[Path] = []
-    for source in map(Path, sources):
-        if not source.exists():
-            raise NothingToPredict(f"There is no {source}: give photos, or folders of photos.")
-        files += find_images(source) if source.is_dir() else [source]
-    if not files:
-        raise NothingToPredict(
-            "There are no photos in these folders: JPEG, PNG, WebP, HEIC and TIFF are read."
-        )
-    return files
-
-
-def _write(
-    writer, predictor: Predictor, files: list[Path], batch_size: int, tta: int, progress
-) -> tuple[int, int]:
-    writer.writerow(_head(predictor))
-    done = failed = 0
-    for batch in _batches(files, batch_size):
-        for file, answer in zip(batch, predictor.predict(batch, batch_size=batch_size, tta=tta), strict=True):
-            writer.writerow(_row(file, answer, predictor))
-            failed += answer.error is not None
-        done += len(batch)
-        if progress:
-            progress(done, len(files))
+def _write(writer, predictor: Predictor, answers: Answered, counts: tuple[int, int], total: int, progress):
+    done, failed = counts
+    for file, answer in answers:
+        writer.writerow(_row(file, answer, predictor))
+        done, failed = done + 1, failed + (answer.error is not None)
+        if progress and (done % 100 == 0 or done == total):
+            progress(done, total)
     return done, failed
 
 
-def _batches(files: list[Path], size: int) -> Iterator[list[Path]]:
+def _answer_here(predictor: Predictor, files: Iterable[Path], batch_size: int, tta: int) -> Answered:
     rest = iter(files)
-    while batch := list(islice(rest, size)):
-        yield batch
+    while some := list(islice(rest, AHEAD * batch_size)):
+        yield from zip(some, predictor.predict(some, batch_size=batch_size, tta=tta), strict=True)
 
 
 def _head(predictor: Predictor) -> list[str]:
