@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # Ray keeps to 127.0.0.1
-from scale_growth import bench_growth
+from scale_growth import GROWTH_BAR, MEMORY_BAR, ROOM, bench_growth
 from scale_photos import TooFew, bar, lay_out, many_files, not_measured
 
 BACKBONES = ["tf_efficientnet_lite0", "tf_efficientnet_lite1", "tf_efficientnet_lite2"]
@@ -37,6 +37,12 @@ RANKING_BARS = {
     "best fine-tuned is among the probe's first three": "true",
 }
 FLEET_BARS = {"two Ray workers / one": ">= 1.6", "answers identical on one worker, two and none": "true"}
+BARS_OF = {
+    "ranking": RANKING_BARS,
+    "fleet": FLEET_BARS,
+    "gpu": dict([GPU_BAR]),
+    "growth": {GROWTH_BAR: f"<= {ROOM}", MEMORY_BAR: "< 2048"},
+}
 
 
 def main() -> None:
@@ -67,7 +73,8 @@ def _bars_of(name: str, part) -> list[dict]:
     try:
         return part()
     except TooFew as error:
-        return [not_measured(name, "", str(error))]
+        targets = BARS_OF[name].items()
+        return [not_measured(bar_name, target, str(error)) for bar_name, target in targets]
     except Exception as error:
         traceback.print_exc()
         return [bar(name, f"broke: {type(error).__name__}: {error}", "to end", False)]

@@ -26,6 +26,8 @@ CLASSES, WIDTH = 10, 1280
 COUNTS = (10**3, 10**4, 10**5)
 SIZE = 128  # pixels, of features and fine-tuning
 SET_UP = 0.002  # seconds for each image, about: writing the files before the clock starts
+GROWTH_BAR = "growth over n log n from one size to the next, worst step"
+MEMORY_BAR = "peak memory of any step measured, MB"
 ROOM = 1.1  # a tenth above n log n is put down to noise
 
 
@@ -68,11 +70,11 @@ def growth(cells: dict[int, Cell]) -> float:
 
 
 def _bars(found: dict[str, dict[int, Cell]]) -> list[dict]:
-    name, target = "growth over n log n from one size to the next, worst step", f"<= {ROOM}"
+    name, target = GROWTH_BAR, f"<= {ROOM}"
     grown = {step: growth(cells) for step, cells in found.items() if len(cells) > 1}
     peak = max(cell.memory for cells in found.values() for cell in cells.values())
     short = [f"{step} to {max(cells):,}" for step, cells in found.items() if max(cells) < COUNTS[-1]]
-    memory = bar("peak memory of any step measured, MB", round(peak), "< 2048", peak < 2048)
+    memory = bar(MEMORY_BAR, round(peak), "< 2048", peak < 2048)
     if not grown:
         return [not_measured(name, target, "no time for a second size"), memory]
     worst = max(grown, key=grown.get)

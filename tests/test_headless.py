@@ -10,7 +10,7 @@ import pytest
 from winnow.catalog import Catalog
 from winnow.collect.sample import write_sample
 from winnow.collect.tables import BadTable, import_table
-from winnow.headless import NoDataset, open_dataset
+from winnow.headless import NoDataset, open_dataset, train_dataset
 from winnow.share.prediction import load_predictor
 
 
@@ -81,6 +81,18 @@ def test_the_command_trains_a_folder_exports_and_lists_the_run(cells, tmp_path):
     listed = winnow("runs", str(folder), "--kind", "train")
     assert "tf_efficientnet_lite0" in listed.stdout
     assert [run.params["epochs"] for run in Catalog(folder).runs() if run.kind == "train"] == [1]
+
+
+def test_a_table_with_a_second_target_and_its_own_split_is_trained_and_answers_both(cells, tmp_path):
+    write_table(tmp_path / "cells.csv", cells, valid_every=4)
+    options = {"epochs": 1, "size": 48, "batch_size": 16, "workers": 1}
+    train_dataset(tmp_path / "cells.csv", out=tmp_path / "export.pkl", **options)
+    catalog = Catalog(tmp_path / "cells")
+    assert len(catalog.photos(split="valid")) == 20
+    predictor = load_predictor(tmp_path / "export.pkl")
+    assert predictor.targets == {"type": ["mono", "poly"]}
+    answer = predictor.predict([catalog.file(catalog.photos()[0].path)])[0]
+    assert answer.label in catalog.classes and answer.targets["type"].label in ("mono", "poly")
 
 
 def winnow(*arguments):
