@@ -21,6 +21,7 @@ import clean_round_plot as plot
 import clean_scale as scale
 import numpy as np
 from clean_methods import METHODS, OURS, OURS_ALL, PEERS, TOP_LOSSES
+from cleaner import cleaner_bars, has_browser
 
 from winnow.clean.suspects import VIEWS
 
@@ -43,6 +44,7 @@ def main() -> None:
     if not asked.quick:
         bars += fastai.bars(sources, measure)
     bars += scale.bars(full=not asked.quick) + plot.bars(sources, asked.plot)
+    bars += cleaner_bars(asked.data, photos=10_000 if asked.quick else 100_000, browser=has_browser())
     print(f"\nViews that Winnow caches by default: {VIEWS}. Whole run: {time.perf_counter() - began:.0f} s.")
     _print_bars(bars)
     print(json.dumps({"bars": bars}))

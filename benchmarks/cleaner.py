@@ -268,10 +268,24 @@ def measure_browser(catalog: Catalog, folder: Path) -> dict[str, float]:
     }
 
 
+def has_browser() -> bool:
+    """Whether a Chromium is here to measure in."""
+    _see_tests()
+    from install_browser import find_browser
+
+    return find_browser() is not None
+
+
+def _see_tests() -> None:
+    tests = str(Path(__file__).parents[1] / "tests")
+    if tests not in sys.path:
+        sys.path.insert(0, tests)
+
+
 @contextlib.contextmanager
 def _page(catalog: Catalog, folder: Path):
     """A browser's page with the cleaner open under a real Voila."""
-    sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+    _see_tests()
     import nbformat
     from install_browser import ARGUMENTS, find_browser
     from playwright.sync_api import sync_playwright
