@@ -41,9 +41,13 @@ def test_two_nodes_give_the_features_of_one_machine_though_a_worker_is_killed(
             kill_a_worker()
             killed.append(done)
 
-    there = extract_features(files, size=64, cache=tmp_path, ray_address=ray_cluster, progress=kill_once)
+    there = extract_features(
+        files, size=64, cache=tmp_path / "new", ray_address=ray_cluster, progress=kill_once
+    )
     assert killed and np.allclose(here, there, atol=1e-5)
-    again = extract_features(files, size=64, cache=tmp_path, ray_address="nobody:1")  # all from the cache
+    again = extract_features(
+        files, size=64, cache=tmp_path / "new", ray_address="nobody:1"
+    )  # all from the cache
     assert np.array_equal(again, there)
 
 

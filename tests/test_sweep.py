@@ -7,7 +7,9 @@ import nbformat
 import psutil
 import pytest
 from rich.console import Console
+from typer.testing import CliRunner
 
+from winnow.cli import app
 from winnow.collect.sample import write_sample
 from winnow.learn.sweep import (
     NoSplit,
@@ -72,7 +74,16 @@ def test_the_best_probe_is_fine_tuned_and_the_other_is_not(catalog):
     probes, tuned = ([t for t in trials if t.recipe.stage == stage] for stage in ("probe", "fine_tune"))
     assert len(probes) == 2 and [t.recipe.size for t in tuned] == [probes[0].recipe.size]
     assert tuned[0].reason is None and 0 <= tuned[0].error < 1
-    assert [run.kind for run in catalog.runs()] == ["sweep"] * 3  # one row a trial, and none beside them
+    kinds = [run.kind for run in catalog.runs()]
+    assert kinds.count("sweep") == 3 and "fine_tune" not in kinds  # one row a trial, and none beside them
+
+
+def test_the_command_prints_the_table_and_a_second_call_takes_it_from_the_journal(catalog):
+    options = ["--backbone", LITE0, "--size", "48", "--best", "0"]
+    printed = [CliRunner().invoke(app, ["sweep", str(catalog.folder), *options]) for _ in range(2)]
+    assert [result.exit_code for result in printed] == [0, 0]
+    assert "macro_f1" in printed[0].stdout and printed[0].stdout == printed[1].stdout
+    assert len(catalog.runs()) == 1 + len([run for run in catalog.runs() if run.kind != "sweep"])
 
 
 def test_a_dataset_without_validation_photos_is_refused_in_a_sentence(tmp_path):

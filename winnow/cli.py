@@ -253,6 +253,43 @@ def train(
 
 
 @app.command()
+def sweep(
+    folder: Annotated[Path, typer.Argument(help="The dataset.")],
+    backbone: Annotated[
+        list[str] | None,
+        typer.Option(help="Any of timm's names; may be given again. Lite0, 1 and 2, unless given."),
+    ] = None,
+    size: Annotated[
+        list[int] | None, typer.Option(help="Pixels; may be given again. 128, 160 and 192, unless given.")
+    ] = None,
+    method: Annotated[list[str] | None, typer.Option(help="squish, crop or pad; may be given again.")] = None,
+    best: Annotated[int, typer.Option(help="So many of the best probes are fine-tuned.")] = 3,
+    epochs: Annotated[int, typer.Option(help="Of fine-tuning.")] = 3,
+    ray: Annotated[
+        str | None, typer.Option(help="Spread over a Ray cluster: local, auto or host:port.")
+    ] = None,
+) -> None:
+    """Try backbones and sizes by probe, fine-tune the best; what is finished is not run again."""
+    from winnow.catalog import Catalog
+    from winnow.learn.backbones import BACKBONES
+    from winnow.learn.sweep import make_recipes, sweep_table
+    from winnow.learn.sweep import sweep as run_sweep
+
+    catalog = Catalog(folder, create=False)
+    catalog.split()
+    recipes = make_recipes(backbone or BACKBONES, size or [128, 160, 192], method or ["squish"])
+    trials = run_sweep(
+        catalog,
+        recipes,
+        fine_tune_best=best,
+        epochs=epochs,
+        ray_address=ray,
+        report=lambda trial: typer.echo(trial, err=True),
+    )
+    typer.echo(sweep_table(trials).round(3).to_string(index=False))
+
+
+@app.command()
 def runs(
     folder: Annotated[Path, typer.Argument(help="The dataset.")],
     kind: Annotated[

@@ -47,6 +47,8 @@ def extract_features(
     """
     files, hashes = _files_and_hashes(source)
     folder = cache or getattr(source, "cache", None)
+    if folder:
+        Path(folder).mkdir(parents=True, exist_ok=True)
     store = (
         RowStore(Path(folder) / f"features/{backbone}-{size}-{method}-{weights_mark(backbone)}")
         if folder

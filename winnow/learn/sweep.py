@@ -56,6 +56,11 @@ class Trial:
     peak_mb: float | None = None  # resident memory of its process at the most
     reason: str | None = None  # why it failed, in a sentence
 
+    def __str__(self) -> str:
+        r = self.recipe
+        result = self.reason or f"error {self.error:.3f}   {self.seconds:5.1f} s   {self.peak_mb:5.0f} MB"
+        return f"{r.stage:9} {r.backbone:24} {r.size:4} {r.method:7} {result}"
+
 
 class NoSplit(ValueError):
     """The dataset has no validation photos yet, so no recipe could be scored."""
