@@ -337,10 +337,10 @@ def test_who_sends_too_much_at_once_is_cut_off(server):
     visitor = Browser(server)
     visitor.open()
     with visitor.socket() as socket:
-        load = message("comm_msg", {"comm_id": "none", "data": {"x": "x" * 4_000_000}})
+        load = "x" * 4_000_000  # the server drops it unread, so a busy machine is fast enough too
         with pytest.raises(ConnectionClosed):
-            for _ in range(60):
-                socket.send(json.dumps(load))
+            for _ in range(400):
+                socket.send(load)
     visitor.close()
     assert Browser(server).open().status_code == 200
 

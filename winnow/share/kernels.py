@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import sys
 import time
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ from winnow.share.visitors import Door, Visit
 QUIET = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL", "NUMEXPR", "VECLIB")}
 # glibc's arenas would keep what a photo needed; a kernel has one busy thread, so it loses nothing.
 QUIET |= {"MALLOC_ARENA_MAX": "1", "MALLOC_TRIM_THRESHOLD_": "1000000", "PYTHONDONTWRITEBYTECODE": "1"}
+M_ARENA_MAX, M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -8, -1, -3  # malloc.h
 
 
 class VisitorKernels(AsyncMappingKernelManager):
@@ -128,6 +130,14 @@ class VisitorKernels(AsyncMappingKernelManager):
         if quiet > self.idle and kernel.execution_state != "busy":
             return "nobody used it for a while"
         return None
+
+
+def keep_memory_small() -> None:
+    """Have glibc return what a visit needed to the system: in pieces here and there it would stay with the server."""
+    tune = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if tune:
+        for option, value in ((M_ARENA_MAX, 1), (M_TRIM_THRESHOLD, 2**17), (M_MMAP_THRESHOLD, 2**16)):
+            tune(option, value)
 
 
 def megabytes(pid: int) -> float:

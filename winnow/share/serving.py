@@ -7,6 +7,9 @@ that it was started for, and only to widget messages; no file of the machine can
 
 from __future__ import annotations
 
+import winnow.share.lighter  # noqa: F401  # the first of all imports, or it comes too late
+
+# isort: split
 import contextlib
 import errno
 import logging
@@ -16,9 +19,11 @@ import sys
 from pathlib import Path
 
 from jupyter_core.utils import run_sync
+from jupyter_events import EventLogger
 from jupyter_server.utils import url_path_join
 from tornado.ioloop import IOLoop, PeriodicCallback
 from tornado.web import Application, HTTPError
+from traitlets import Instance
 from traitlets.config import Config
 from voila.app import Voila
 from voila.utils import get_voila_labextensions_path
@@ -33,7 +38,13 @@ from winnow.share.handlers import (
     ThemeFile,
     addresses,
 )
-from winnow.share.kernels import QUIET, VisitorKernels, fitting_visitors, memory_of_this_machine
+from winnow.share.kernels import (
+    QUIET,
+    VisitorKernels,
+    fitting_visitors,
+    keep_memory_small,
+    memory_of_this_machine,
+)
 
 LOCAL = ("127.0.0.1", "localhost", "::1")
 PORT = 8866
@@ -77,6 +88,7 @@ def serve(
     notebook = Path(notebook).resolve()
     if notebook.suffix != ".ipynb" or not notebook.is_file():
         raise NoSuchApp(f"{notebook.name} is not a notebook here: give the path of an app like app.ipynb.")
+    keep_memory_small()
     places = max_visitors or fitting_visitors(total_mb=memory_of_this_machine())
     app = AppServer(
         config=_config(places, ready, memory_mb, idle_minutes * 60, grace_seconds),
@@ -161,8 +173,20 @@ def _config(places: int, ready: int, memory_mb: int, idle: float, grace: float) 
     )
 
 
+class NoEvents(EventLogger):
+    """Nobody listens to Jupyter's events here; a logger with its schemas for each kernel would never be freed."""
+
+    def register_event_schema(self, schema: object) -> None:
+        pass
+
+    def emit(self, **_: object) -> None:
+        pass
+
+
 class AppServer(Voila):
     """Voila with Winnow's kernels, addresses and page."""
+
+    event_logger = Instance(NoEvents, ())  # each kernel manager takes the one of its server
 
     def setup_template_dirs(self) -> None:
         super().setup_template_dirs()
