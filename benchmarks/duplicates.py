@@ -10,8 +10,11 @@ imagededup's own CNN weights come from a hub; offline its method runs on the fea
 from __future__ import annotations
 
 import argparse
+import contextlib
+import itertools
 import json
 import logging
+import math
 import random
 import tempfile
 import time
@@ -24,7 +27,7 @@ import numpy as np
 from planted import KINDS, plant_copies
 
 from winnow.clean.duplicates import find_duplicates
-from winnow.images import find_images, open_image
+from winnow.images import BadImage, find_images, open_image, sha256_of
 
 Pairs = set[frozenset[Path]]
 
@@ -32,16 +35,45 @@ Pairs = set[frozenset[Path]]
 def main() -> None:
     """Run what was asked for; the last line is JSON."""
     asked = _arguments()
+    print(json.dumps({"bars": measure(asked.data, **{k: v for k, v in vars(asked).items() if k != "data"})}))
+
+
+def measure(
+    data: Path | None = None,
+    *,
+    photos: int = 2000,
+    copies: int = 500,
+    many: int = 10_000,
+    seed: int = 0,
+    quick: bool = False,
+    peers: bool = True,
+) -> list[dict]:
+    """Every bar, as `{name, value, target, ok}`; a table on the way."""
     logging.disable(logging.INFO)
     warnings.simplefilter("ignore", RuntimeWarning)  # imagededup: "num_enc_workers has no effect"
+    sources = {"cells": _cells()} | ({"photos": _readable(find_images(data))} if data else {})
     bars = []
     with tempfile.TemporaryDirectory() as folder:
-        sources = {"cells": _cells()} | ({"photos": find_images(asked.data)} if asked.data else {})
         for name, files in sources.items():
-            bars += _planted(name, files, Path(folder) / name, asked)
-        if not asked.quick:
-            bars += _in_time(sources.get("photos", sources["cells"]), Path(folder) / "many", asked.many)
-    print(json.dumps({"bars": bars}))
+            chosen = sorted(random.Random(seed).sample(files, min(photos, len(files))))
+            bars += _planted(name, chosen, Path(folder) / name, min(copies, len(chosen)), seed, peers)
+        if not quick:
+            bars += _in_time(list(sources.values())[-1], Path(folder) / "many", many)
+    return bars
+
+
+def _readable(files: list[Path]) -> list[Path]:
+    """One file for each content that can be opened: what is broken or there twice proves nothing about copies."""
+    found: dict[str, Path] = {}
+    for file in files:
+        with contextlib.suppress(BadImage):
+            open_image(file, max_side=32)
+            found.setdefault(sha256_of(file), file)
+    if len(found) < 100:
+        raise SystemExit(
+            f"Only {len(found)} different photos could be read: give --data a folder of 100 or more."
+        )
+    return list(found.values())
 
 
 def _arguments() -> argparse.Namespace:
@@ -54,7 +86,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--many", type=int, default=10_000, help="images in the run against time")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--quick", action="store_true", help="leave out the run against time")
-    parser.add_argument("--no-peers", action="store_true")
+    parser.add_argument("--no-peers", action="store_false", dest="peers", help="leave imagededup out")
     return parser.parse_args()
 
 
@@ -64,11 +96,10 @@ def _cells() -> list[Path]:
     return find_images(Path(elpv_dataset.__file__).parent / "data")
 
 
-def _planted(name: str, files: list[Path], folder: Path, asked) -> list[dict]:
+def _planted(name: str, chosen: list[Path], folder: Path, copies: int, seed: int, peers: bool) -> list[dict]:
     """Plant copies, let each method find them, print a table."""
     folder.mkdir()
-    chosen = sorted(random.Random(asked.seed).sample(files, min(asked.photos, len(files))))
-    truth = plant_copies(chosen, folder, count=asked.copies, seed=asked.seed)
+    truth = plant_copies(chosen, folder, count=copies, seed=seed)
     everything = [*chosen, *truth]
     print(f"\n{name}: {len(chosen)} photos, {len(truth)} copies")
     print(
@@ -77,7 +108,7 @@ def _planted(name: str, files: list[Path], folder: Path, asked) -> list[dict]:
     methods: dict[str, Callable] = {"Winnow": _winnow, "imagededup PHash (distance 10)": _phash}
     methods["imagededup CNN 0.9, Lite0 weights"] = _cnn
     scores = {}
-    for title, method in list(methods.items())[: 1 if asked.no_peers else None]:
+    for title, method in list(methods.items())[: None if peers else 1]:
         start = time.perf_counter()
         found = method(everything)
         scores[title] = _score(title, found, truth, time.perf_counter() - start)
@@ -97,7 +128,7 @@ def _score(title: str, found: Pairs, truth: dict, seconds: float) -> tuple[float
     original = {copy: photo for copy, (photo, _) in truth.items()}
     wrong = [pair for pair in found if len({original.get(file, file) for file in pair}) > 1]
     recall, precision = hits.total() / len(wanted), 1 - len(wrong) / max(len(found), 1)
-    kinds = "  ".join(f"{hits[kind] / total[kind]:12.3f}" for kind in KINDS)
+    kinds = "  ".join(f"{hits[kind] / max(total[kind], 1):12.3f}" for kind in KINDS)
     print(f"{title:34}{recall:8.3f}{precision:11.3f}{seconds:9.1f}   {kinds}", flush=True)
     for pair in sorted(map(sorted, wrong))[:5] if title == "Winnow" else []:
         print("    counted as wrong:", *[file.name for file in pair])
@@ -134,30 +165,31 @@ def _as_pairs(found: dict[str, list[str]]) -> Pairs:
 
 
 def _in_time(files: list[Path], folder: Path, count: int) -> list[dict]:
-    """Hash, compare and group `count` different images: quarters of photos, with one copy in twenty."""
+    """Hash, compare and group `count` different images: parts of photos, with one copy in twenty."""
     folder.mkdir()
-    quarters = _write_quarters(files, folder, round(count / 1.05))
-    truth = plant_copies(quarters, folder, count=count - len(quarters))
+    parts = _write_parts(files, folder, round(count / 1.05))
+    truth = plant_copies(parts, folder, count=count - len(parts))
     start, busy = time.perf_counter(), time.process_time()
-    found = _winnow([*quarters, *truth])
+    found = _winnow([*parts, *truth])
     seconds, busy = time.perf_counter() - start, time.process_time() - busy
     print(f"\n{count} images hashed, compared and grouped: {seconds:.0f} s ({busy:.0f} s of processor time)")
     _score("Winnow", found, truth, seconds)
     return [_bar(f"duplicates: seconds for {count} images", seconds, 120, least=False)]
 
 
-def _write_quarters(files: list[Path], folder: Path, count: int) -> list[Path]:
+def _write_parts(files: list[Path], folder: Path, count: int) -> list[Path]:
+    """`count` different pictures: each photo cut into as many parts, in rows and columns, as it takes."""
     written: list[Path] = []
-    for file in files:
+    grid = max(2, math.ceil(math.sqrt(count / len(files))))
+    for place, file in itertools.product(range(grid * grid), files):
+        if len(written) == count:
+            break
         image = open_image(file)
-        width, height = image.width // 2, image.height // 2
-        for x, y in ((0, 0), (width, 0), (0, height), (width, height)):
-            if len(written) == count:
-                return written
-            written.append(folder / f"{len(written):06}.jpg")
-            image.crop((x, y, x + width, y + height)).resize((2 * width, 2 * height)).save(
-                written[-1], quality=90
-            )
+        width, height = image.width // grid, image.height // grid
+        x, y = place % grid * width, place // grid * height
+        written.append(folder / f"{len(written):06}.jpg")
+        part = image.crop((x, y, x + width, y + height))
+        part.resize((round(image.width * 0.9), round(image.height * 0.9))).save(written[-1], quality=90)
     return written
 
 

@@ -1,9 +1,11 @@
 """The page in headless Chromium on a plain static host: transfer, waiting, speed, and answers against `load_predictor`.
 
+    python benchmarks/page.py                                     # the project's own export, the sample's photos
     python benchmarks/page.py --data FOLDER                       # trains a probe on some of FOLDER's photos first
     python benchmarks/page.py --data FOLDER --export export.pkl   # an export of your own
 
-FOLDER holds class folders, at any depth. The predictor (ONNX Runtime in Python, one thread) is the peer.
+FOLDER holds class folders, at any depth; what can't be read is left out. The peer is the predictor: ONNX Runtime in
+Python, one thread.
 """
 
 from __future__ import annotations
@@ -28,10 +30,12 @@ from PIL import Image
 from playwright.sync_api import Page, expect, sync_playwright
 from static_site import serve_folder
 
-from winnow.images import find_images
+from winnow.images import BadImage, find_images, read_header
 from winnow.share.page import write_page
 from winnow.share.prediction import Prediction, load_predictor
 
+ROOT = Path(__file__).parents[1]
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp")  # what Chromium shows: HEIC and TIFF it refuses
 READY = re.compile("^Ready")
 KEPT = re.compile("without a network")
 # The page's own clock: `answered` holds when there was nothing left to do, `given` when files were chosen. In ms.
@@ -50,11 +54,12 @@ new MutationObserver(() => {
 def main() -> None:
     """Run everything; the last line is JSON."""
     asked = _arguments()
-    files = find_images(asked.data)
+    files = [file for file in find_images(asked.data or sample_folder()) if is_readable(file)]
     random.Random(asked.seed).shuffle(files)
+    own = None if asked.data else ROOT / "export.pkl"
     with TemporaryDirectory() as folder, sync_playwright() as playwright:
         work = Path(folder)
-        export = asked.export or make_export(files[asked.photos :], work)
+        export = asked.export or own or make_export(files[min(asked.photos, len(files) // 2) :], work)
         browser = playwright.chromium.launch(executable_path=find_browser(), args=ARGUMENTS)
         bars = measure(browser, export, files[: asked.photos], work, hostile=asked.hostile)
         browser.close()
@@ -66,12 +71,27 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--data", type=Path, required=True, help="real photos in class folders")
+    parser.add_argument("--data", type=Path, help="real photos in class folders")
     parser.add_argument("--export", type=Path, help="an export.pkl with its .onnx beside it")
     parser.add_argument("--photos", type=int, default=400, help="photos to compare")
     parser.add_argument("--hostile", type=int, default=500, help="hostile files to give")
     parser.add_argument("--seed", type=int, default=7)
     return parser.parse_args()
+
+
+def sample_folder() -> Path:
+    """Where the sample's photos lie."""
+    import elpv_dataset
+
+    return Path(elpv_dataset.__file__).parent / "data"
+
+
+def is_readable(file: Path) -> bool:
+    """Whether `file` is a photo that browsers show; what isn't has the hostile files' bar."""
+    try:
+        return file.suffix.lower() in SUFFIXES and bool(read_header(file))
+    except BadImage:
+        return False
 
 
 def make_export(files: list[Path], work: Path, *, each: int = 40) -> Path:

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import re
 import shutil
 import zipfile
@@ -323,3 +324,66 @@ def test_a_phone_needs_no_sideways_scrolling(new_page, site, photos):
     page = opened(new_page(**PHONE), site)
     give(page, *photos[:2])
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def with_a_second_question(export: Path, folder: Path) -> Path:
+    """A copy of `export` that also says whether a cell is mono or poly: its head doubled, the second one reversed."""
+    import onnx
+
+    model = onnx.load(export.with_suffix(".onnx"))
+    for node in model.graph.node:
+        for i, name in enumerate(node.output):
+            node.output[i] = "main_logits" if name == "logits" else name
+    for axis, value in (("starts", [-1]), ("ends", [-99]), ("axes", [1]), ("steps", [-1])):
+        model.graph.initializer.append(onnx.helper.make_tensor(axis, onnx.TensorProto.INT64, [1], value))
+    inputs = ["main_logits", "starts", "ends", "axes", "steps"]
+    model.graph.node.append(onnx.helper.make_node("Slice", inputs, ["reversed"]))
+    model.graph.node.append(onnx.helper.make_node("Concat", ["main_logits", "reversed"], ["logits"], axis=1))
+    out = next(value for value in model.graph.output if value.name == "logits")
+    out.type.tensor_type.shape.dim[1].dim_value = 4
+    meta = next(entry for entry in model.metadata_props if entry.key == "winnow")
+    facts = json.loads(meta.value)
+    facts["targets"].append(
+        {"name": "type", "labels": ["mono", "poly"], "temperature": 2.0, "prior": [1.0, 3.0]}
+    )
+    meta.value = json.dumps(facts)
+    onnx.save(model, folder / "export.onnx")
+    return Path(shutil.copy(export, folder / "export.pkl"))
+
+
+def test_further_questions_are_answered_as_the_predictor_does(page, photos, trained_export, tmp_path):
+    export = with_a_second_question(trained_export, tmp_path)
+    write_page(export, tmp_path / "site")
+    wanted = load_predictor(export).predict(photos[:4])
+    assert {answer.targets["type"].label for answer in wanted} <= {"mono", "poly"}
+    with serve_folder(tmp_path / "site") as site:
+        give(opened(page, site), *photos[:4])
+        for card, row, answer in zip(page.locator(".card").all(), answers(page), wanted, strict=True):
+            section = card.get_by_role("region", name="type")
+            target = answer.targets["type"]
+            expect(section.locator("h3")).to_have_text(f"type: {target.label}")
+            expect(section.locator(".bar")).to_have_count(2)
+            assert row["type"] == target.label and row["label"] == answer.label
+            shown = section.locator(".bar-value").all_inner_texts()
+            best = max(target.probabilities.values())
+            assert best > 0.99 or abs(float(shown[0].strip("<> %")) / 100 - best) < 0.03
+    page.get_by_role("button", name="Table").click()
+    expect(page.get_by_role("columnheader", name="type")).to_be_visible()
+
+
+def test_webp_photos_that_lie_down_are_stood_up(page, site, photos, trained_export, tmp_path):
+    files = [tmp_path / f"{orientation}.webp" for orientation in range(2, 9)]
+    for orientation, file in enumerate(files, start=2):
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        Image.open(photos[0]).convert("RGB").crop((0, 0, 300, 180)).save(file, lossless=True, exif=exif)
+    give(opened(page, site), *files)
+    wanted = load_predictor(trained_export).predict(files)
+    rows, cards = answers(page), page.locator(".card").all()
+    for file, card, row, answer in zip(files, cards, rows, wanted, strict=True):
+        for label, p in answer.probabilities.items():
+            assert float(row[f"p_{label}"]) == pytest.approx(p, abs=0.003), file.name
+        card.scroll_into_view_if_needed()
+        upright = (180, 300) if int(file.stem) > 4 else (300, 180)
+        for side, pixels in zip(("naturalWidth", "naturalHeight"), upright, strict=True):
+            expect(card.locator(".frame img")).to_have_js_property(side, pixels)

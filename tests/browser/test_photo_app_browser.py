@@ -10,6 +10,7 @@ import numpy as np
 import psutil
 import pytest
 from PIL import Image
+from playwright.sync_api import expect
 
 from winnow.share.feedback import FeedbackBox
 from winnow.share.prediction import load_predictor
@@ -53,6 +54,12 @@ def cards(page):
     return {c.locator(".name").inner_text(): c for c in page.locator(".card").all()}
 
 
+def expect_picture(card, width):
+    """The card shows a picture of this many pixels, once it is near the window."""
+    card.scroll_into_view_if_needed()
+    expect(card.locator(".frame img")).to_have_js_property("naturalWidth", width)
+
+
 def test_three_photos_and_a_text_file_each_get_their_own_answer(app, app_folder, cell_photos, tmp_path):
     photos = [
         *sorted((cell_photos / "defective").iterdir())[:2],
@@ -65,7 +72,7 @@ def test_three_photos_and_a_text_file_each_get_their_own_answer(app, app_folder,
     for photo, answer in zip(photos, expected, strict=True):
         assert shown[photo.name].locator(".verdict strong").inner_text() == answer.label
         assert shown[photo.name].locator(".bar").count() == 2
-        assert shown[photo.name].locator(".frame img").evaluate("i => i.naturalWidth") == 300
+        expect_picture(shown[photo.name], 300)
     assert "not an image" in shown["notes.txt"].locator(".error").inner_text()
     assert [e for e in app.errors if "net::ERR" not in e] == []  # Voila asks a CDN for its maths font
 
@@ -85,7 +92,7 @@ def test_heic_and_webp_are_read_and_a_turned_photo_gets_the_upright_answer(app, 
     shown = cards(app)
     texts = {name: card.locator(".verdict").inner_text() for name, card in shown.items()}
     assert len({t.split()[0] for t in texts.values()}) == 1, texts
-    assert shown["photo.heic"].locator(".frame img").evaluate("i => i.complete && i.naturalWidth") == 640
+    expect_picture(shown["photo.heic"], 640)
 
 
 def test_a_file_name_with_markup_stays_text(app, cell_photos, tmp_path):
@@ -135,7 +142,7 @@ def test_twelve_megapixels_are_shrunk_here_and_a_large_tiff_goes_to_the_server_i
     send(app, photo, tiff)
     sizes = app.evaluate("() => window.sent")
     assert sum(sizes) > 12 * 2**20 and max(sizes) < 2**20
-    assert cards(app)["scan.tiff"].locator("img").evaluate("i => i.naturalWidth") == 640
+    expect_picture(cards(app)["scan.tiff"], 640)
 
 
 def test_shrinking_in_the_browser_does_not_change_the_answer(app, app_folder, cell_photos, tmp_path):
@@ -256,7 +263,9 @@ def test_a_correction_reaches_the_box_without_its_place_and_only_with_consent(
 
 
 def test_everything_works_from_the_keyboard(app, cell_photos):
-    app.on("filechooser", lambda _: None)  # Playwright catches choosers from now on, not first while Enter travels
+    app.on(
+        "filechooser", lambda _: None
+    )  # Playwright catches choosers from now on, not first while Enter travels
     app.keyboard.press("Tab")
     assert app.evaluate("() => document.activeElement.innerText") == "Choose photos"
     with app.expect_file_chooser() as chooser:

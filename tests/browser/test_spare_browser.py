@@ -7,8 +7,9 @@ import pytest
 from playwright.sync_api import expect
 
 from winnow.share.page import write_page
+from winnow.share.page_files import modules
 from winnow.share.prediction import load_predictor
-from winnow.share.spare import NoPage, Spare
+from winnow.share.spare import ENGINE, WORKER, NoPage, Spare
 
 APP = """from winnow.share.photo_app import photo_app
 photo_app({export!r}, page={site!r})"""
@@ -38,6 +39,11 @@ def test_answers_keep_coming_when_the_kernel_is_gone(
     expect(page.locator(".notice")).to_have_text(re.compile("gone to sleep.*answered in this browser"))
     wanted = load_predictor(trained_export).predict([second])[0]
     expect(page.locator(".card .verdict strong").nth(1)).to_have_text(wanted.label)
+
+
+def test_every_module_that_the_spare_needs_is_handed_over():
+    assert {f"{name}.js" for name in ENGINE} == set(modules(["engine_browser.js"]))
+    assert {f"{name}.js" for name in WORKER} == set(modules(["worker.js"]))
 
 
 def test_a_page_of_another_model_is_refused(site, tmp_path):

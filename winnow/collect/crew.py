@@ -17,6 +17,7 @@ from winnow.collect.report import reason_of
 
 WINDOW = 1000  # addresses held in memory at a time
 BATCH = 32  # files verified and written down together
+LINGER = 0.05  # seconds that the first of them waits for others: each batch has its own transactions
 HOPELESS = 12  # this many hosts out of reach, and none within: there is no network
 
 
@@ -217,6 +218,8 @@ class Crew:
 
     async def _next_batch(self) -> list[Job]:
         batch = [await self._whole.get()]
+        if batch[0] and self._whole.qsize() < BATCH:
+            await asyncio.sleep(LINGER)
         while None not in batch and len(batch) < BATCH and not self._whole.empty():
             batch.append(self._whole.get_nowait())
         if None in batch[1:]:

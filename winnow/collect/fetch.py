@@ -28,7 +28,7 @@ KEEP = 3.0  # seconds that an idle connection stays open: a busy host is asked a
 class DownloadOptions:
     """Limits and manners of a download. Times are in seconds, sizes in bytes."""
 
-    concurrency: int = 48  # connections at once
+    concurrency: int = 64  # connections at once
     per_host: int = 4  # of them to one host
     total: float = 40.0  # for one file, from the first byte sent to the last received
     stall: float = 10.0  # without a byte

@@ -9,7 +9,7 @@ from pathlib import Path
 STATIC = Path(__file__).parent / "static"
 PART = 192 * 1024  # bytes in one message: servers drop messages above about 1 MB a second
 ENGINE = ("engine", "zip", "correction_box", "helper", "engine_browser")
-WORKER = ("zip", "photo_reader", "resize", "files", "worker")
+WORKER = ("zip", "upright", "photo_reader", "resize", "files", "worker")
 
 
 class NoPage(ValueError):

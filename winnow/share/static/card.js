@@ -13,10 +13,11 @@ export class Card {
     this.engine = engine;
     this.answer = null;
     this.url = null;
+    this.small = file.size <= LIGHT ? file : null; // what there is to show
+    this.isNear = false;
     this.image = h("img", { alt: "", decoding: "async", hidden: true });
     this.image.addEventListener("load", () => { this.image.hidden = false; });
     this.image.addEventListener("error", () => { this.image.hidden = true; });
-    if (file.size <= LIGHT) this.preview(file);
     this.picture = h("div.picture", {}, this.image);
     this.frame = h("div.frame", {}, this.picture);
     this.state = h("p.state", {}, "Waiting");
@@ -27,18 +28,25 @@ export class Card {
     this.node = h("li.card", { "data-state": "waiting", "aria-busy": "true" }, this.frame, this.body, remove);
   }
 
-  /** Show `blob`; what comes first stays. */
-  preview(blob) {
-    if (this.url) return;
-    this.url = URL.createObjectURL(blob);
-    this.image.src = this.url;
+  /** Show `blob` once the card is near the window; what comes first stays, but for what comes `instead`. */
+  preview(blob, instead = false) {
+    if (instead) this.forget();
+    this.small = instead ? blob : this.small ?? blob;
+    if (this.isNear) this.come();
+  }
+
+  /** The card is near the window: load its picture. */
+  come() {
+    this.isNear = true;
+    if (this.url || !this.small) return;
+    this.url = URL.createObjectURL(this.small);
+    if (!this.image.src) this.image.src = this.url;
   }
 
   progress(share, stage) {
     this.node.dataset.state = stage;
     this.state.textContent = stage === "thinking" ? "Looking at it…" : "Sending…";
-    if (stage === "thinking") this.bar.removeAttribute("value");
-    else this.bar.value = share;
+    this.bar.value = share;
   }
 
   show(answer) {
@@ -80,8 +88,15 @@ export class Card {
     return h("div.row", {}, button, legend);
   }
 
+  forget() {
+    if (!this.url) return;
+    URL.revokeObjectURL(this.url);
+    this.url = null;
+    this.image.removeAttribute("src");
+  }
+
   close() {
-    if (this.url) URL.revokeObjectURL(this.url);
+    this.forget();
     this.node.remove();
   }
 }

@@ -46,7 +46,8 @@
  * @typedef {Object} PredictOptions
  * @property {string} [name]        The file's name, for messages only.
  * @property {(share: number, stage: "sending"|"thinking") => void} [onprogress]
- * @property {(small: Blob) => void} [onpreview]  A small copy that the browser can show, as soon as there is one.
+ * @property {(small: Blob, instead?: boolean) => void} [onpreview]  A small copy that the browser can show, as soon as
+ *                                  there is one; `instead`: the file itself would lie on its side.
  * @property {AbortSignal} [signal]
  *
  * @typedef {Object} Engine

@@ -57,8 +57,8 @@ export class BrowserEngine {
     onprogress(1, "thinking");
     try {
       const { facts } = this.site;
-      const { pixels, width, height, preview } = await this.reader.ask("read", { photo, name, facts });
-      if (preview) onpreview(preview);
+      const { pixels, width, height, preview, turned } = await this.reader.ask("read", { photo, name, facts });
+      if (preview) onpreview(preview, turned);
       await this.ready;
       if (signal?.aborted) return failed(id, "Cancelled.");
       const answer = this.answer(id, { ...(await this.thinker.ask("run", pixels)), width, height });

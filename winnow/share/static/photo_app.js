@@ -2,9 +2,11 @@ import { hasCamera, takePhoto } from "./camera.js";
 import { Card } from "./card.js";
 import { download, h } from "./dom.js";
 import { EngineGone, failed } from "./engine.js";
+import { Pace } from "./pace.js";
 import { resultsCsv, resultsTable } from "./results.js";
 
-const AT_ONCE = 2; // one photo is answered while the next is made ready
+const AT_ONCE = 3; // one photo is answered while the next is made ready and a third waits, so that nobody waits for it
+const NEAR = "600px"; // pictures this close to the window are loaded
 const ACCEPT = "image/*,.heic,.heif,.hif,.avif,.webp";
 
 /**
@@ -20,7 +22,8 @@ export function createApp(root, engine, options = {}) {
 
 class PhotoApp {
   constructor(root, engine, { title = "What is on this photo?", headingLevel = 1 }) {
-    Object.assign(this, { root, engine, cards: [], queue: [], running: 0, closed: new AbortController() });
+    Object.assign(this, { root, engine, cards: [], queue: [], running: 0, closed: new AbortController(), pace: new Pace() });
+    this.near = new IntersectionObserver((seen) => seen.forEach((entry) => entry.isIntersecting && this.come(entry.target)), { rootMargin: NEAR });
     root.classList.add("winnow-app");
     this.status = h("p.sr-only", { role: "status" });
     this.notice = h("p.notice", { role: "alert" });
@@ -99,14 +102,19 @@ class PhotoApp {
   }
 
   add(files) {
-    for (const file of files) {
-      const card = new Card(file, this.engine, (c) => this.remove(c));
-      this.cards.push(card);
-      this.queue.push(card);
-      this.list.append(card.node);
-    }
+    const cards = Array.from(files, (file) => new Card(file, this.engine, (c) => this.remove(c)));
+    this.cards.push(...cards);
+    this.queue.push(...cards);
+    this.list.append(...cards.map((card) => card.node));
+    for (const card of cards) this.near.observe(card.node);
     this.refresh();
     this.work();
+  }
+
+  /** A card is near the window: now its picture is worth its memory. */
+  come(node) {
+    this.near.unobserve(node);
+    this.cards.find((card) => card.node === node)?.come();
   }
 
   work() {
@@ -114,24 +122,30 @@ class PhotoApp {
       this.running += 1;
       this.answer(this.queue.shift()).finally(() => { this.running -= 1; this.work(); });
     }
+    if (!this.running) this.pace.now(); // nothing more comes: show what there is
   }
 
   async answer(card) {
-    const onprogress = (share, stage) => card.progress(share, stage);
-    const onpreview = (small) => card.preview(small);
+    const onprogress = (share, stage) => this.pace.soon(card, () => card.progress(share, stage));
+    const show = (answer) => {
+      card.answer = answer;
+      this.pace.soon(card, () => card.show(answer));
+    };
+    const onpreview = (small, instead) => card.preview(small, instead);
     const { signal } = this.closed;
     try {
-      card.show(await this.engine.predict(card.file, { name: card.file.name, onprogress, onpreview, signal }));
+      show(await this.engine.predict(card.file, { name: card.file.name, onprogress, onpreview, signal }));
     } catch (error) {
       if (error instanceof EngineGone) this.warn(error.message);
-      card.show(failed("", error instanceof EngineGone ? error.message : "This photo could not be answered: try it once more."));
+      show(failed("", error instanceof EngineGone ? error.message : "This photo could not be answered: try it once more."));
     }
-    this.refresh();
+    this.pace.soon(this, () => this.refresh());
   }
 
   remove(card) {
     this.cards = this.cards.filter((c) => c !== card);
     this.queue = this.queue.filter((c) => c !== card);
+    this.near.unobserve(card.node);
     card.close();
     this.refresh();
   }
@@ -169,6 +183,7 @@ class PhotoApp {
 
   close() {
     this.closed.abort();
+    this.near.disconnect();
     this.cards.forEach((card) => card.close());
     this.engine.close?.();
   }

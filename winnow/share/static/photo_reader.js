@@ -4,6 +4,7 @@
  * A browser shows half of a broken photo without a word, and dies of a bomb. So the file's own structure is
  * read first; what `winnow.images.open_image` refuses is refused here, with the same sentences.
  */
+import { turnUpright } from "./upright.js";
 import { crc32 } from "./zip.js";
 
 const MIN_SIDE = 4; // tracking pixels and spacers are smaller
@@ -145,8 +146,9 @@ function checkSize({ width, height }, maxPixels, name) {
 }
 
 /**
- * The photo as a bitmap, upright. Throws `UnreadablePhoto`; close the bitmap when done.
- * @param {Blob} photo @param {number} maxPixels @returns {Promise<ImageBitmap>}
+ * The photo as a bitmap, upright, and whether that took more than the browser does. Throws `UnreadablePhoto`; close
+ * the bitmap when done.
+ * @param {Blob} photo @param {number} maxPixels @returns {Promise<{bitmap: ImageBitmap, turned: boolean}>}
  */
 export async function readPhoto(photo, maxPixels, name = "This file") {
   if (photo.size > MAX_BYTES) {
@@ -164,7 +166,7 @@ export async function readPhoto(photo, maxPixels, name = "This file") {
     bitmap.close();
     throw error;
   }
-  return bitmap;
+  return turnUpright(bitmap, new Uint8Array(bytes));
 }
 
 async function decode(blob, kind, name) {

@@ -1,3 +1,5 @@
+import { turnUpright } from "./upright.js";
+
 const SMALL = 300 * 1024; // bytes: sent as they are, which is quicker than making them smaller
 
 /**
@@ -7,14 +9,15 @@ const SMALL = 300 * 1024; // bytes: sent as they are, which is quicker than maki
  */
 export async function shrink(file, maxSide) {
   if (file.size <= SMALL) return { blob: file, shown: await canShow(file) };
-  let bitmap;
+  let bitmap, turned;
   try {
-    bitmap = await createImageBitmap(file); // upright: EXIF's orientation is obeyed
+    bitmap = await createImageBitmap(file); // upright: EXIF's orientation is obeyed, save in a WebP
+    ({ bitmap, turned } = await turnUpright(bitmap, await webpBytes(file)));
   } catch {
     return { blob: file, shown: false };
   }
-  const scale = maxSide / Math.max(bitmap.width, bitmap.height);
-  if (scale >= 1) {
+  const scale = Math.min(1, maxSide / Math.max(bitmap.width, bitmap.height));
+  if (scale === 1 && !turned) {
     bitmap.close();
     return { blob: file, shown: true };
   }
@@ -35,6 +38,12 @@ async function drawSmaller(bitmap, scale) {
   bitmap.close();
   if (canvas.convertToBlob) return canvas.convertToBlob({ type: "image/jpeg", quality: 0.95 });
   return new Promise((resolve) => canvas.toBlob(resolve, "image/jpeg", 0.95));
+}
+
+/** The bytes of a WebP that has an EXIF block, of another file its first ones. */
+async function webpBytes(file) {
+  const head = new Uint8Array(await file.slice(0, 30).arrayBuffer());
+  return head[20] & 8 ? new Uint8Array(await file.arrayBuffer()) : head;
 }
 
 /** Small files are not decoded here: their first bytes tell whether an <img> will show them. */

@@ -27,14 +27,14 @@ async function load({ facts, runtime, model, script = "./ort.mjs" }) {
   session = await ort.InferenceSession.create(new Uint8Array(graph));
 }
 
-/** A photo as the model is shown it, its size upright, and a small copy of a large one. */
+/** A photo as the model is shown it, its size upright, and a small copy of a large one or of one that was turned. */
 async function read({ photo, name, facts }) {
-  const bitmap = await readPhoto(photo, facts.maxPixels, name);
+  const { bitmap, turned } = await readPhoto(photo, facts.maxPixels, name);
   const { width, height } = bitmap;
   try {
     const pixels = resizeLikeTraining(readBitmap(bitmap), width, height, facts.size, facts.method, facts.tallFirst);
-    const preview = photo.size > LARGE ? await smallCopy(bitmap) : null;
-    return { pixels, width, height, preview };
+    const preview = turned || photo.size > LARGE ? await smallCopy(bitmap) : null;
+    return { pixels, width, height, preview, turned };
   } finally {
     bitmap.close();
   }
