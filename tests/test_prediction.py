@@ -211,3 +211,15 @@ def test_an_interrupted_predict_leaves_the_old_answers(trained_export, tmp_path)
     )
     assert done.returncode == 1 and "There is no" in done.stderr
     assert (tmp_path / "answers.csv").read_text() == "old"
+
+
+def test_an_export_of_fastais_own_is_answered_as_fastai_answers(tiny_learner, cell_photos, tmp_path):
+    tiny_learner.export(tmp_path / "export.pkl")
+    predictor = load_predictor(tmp_path / "export.pkl")
+    assert not predictor.light and predictor.labels == list(tiny_learner.dls.vocab)
+    answers = predictor.predict(photos(cell_photos))
+    for photo, answer in zip(photos(cell_photos), answers, strict=True):
+        with tiny_learner.no_bar(), tiny_learner.no_logging():
+            label, _, shares = tiny_learner.predict(photo)
+        assert answer.label == label and answer.error is None
+        assert np.allclose([answer.probabilities[name] for name in predictor.labels], shares, atol=1e-3)

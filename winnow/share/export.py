@@ -119,8 +119,12 @@ def _portable(learn) -> Iterator[None]:
 
 def _write_pickle(learn, facts: dict, path: Path) -> None:
     learn.winnow = facts
-    with _portable(learn):
-        learn.export(path.resolve())  # an absolute name wins over learn.path, which is "." for now
+    try:
+        with _portable(learn):
+            learn.export(path.resolve())  # an absolute name wins over learn.path, which is "." for now
+    finally:  # a `learn.export()` after more training must not carry what was fitted to these weights
+        for name in ("winnow", "winnow_heads"):
+            learn.__dict__.pop(name, None)
     home = str(Path.home()).encode()
     with zipfile.ZipFile(path) as archive:
         inside = b"".join(archive.read(n) for n in archive.namelist() if n.endswith("data.pkl"))
