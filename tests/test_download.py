@@ -13,6 +13,7 @@ from replica import photos
 from replica.server import FAULTS, GOOD, Replica
 
 from winnow.catalog import Catalog, UnknownClass
+from winnow.collect.address import address_of
 from winnow.collect.crew import NoNetwork
 from winnow.collect.download import DownloadRunning, download, report, top_up
 from winnow.collect.found import Found
@@ -125,6 +126,7 @@ def test_the_same_picture_twice_in_a_class_is_kept_once(catalog, web):
 
 def test_a_placeholder_served_at_many_places_is_no_photo(catalog, web):
     rows = [(web.url(number, "placeholder", host=1), "a") for number in range(5)] + [(web.url(3), "a")]
+    assert download(catalog, rows[-3:], **QUICK).images["a"] == 2  # of two alike, one may still be a photo
     result = download(catalog, rows, **QUICK)
     assert result.images["a"] == 1 and result.waiting == 0
     assert [photo.origin["url"] for photo in catalog.photos()] == [web.url(3)]
@@ -336,6 +338,42 @@ def test_a_whole_file_that_was_not_taken_in_yet_needs_no_second_fetch(catalog, w
     asked = web.requests.total()
     assert download(catalog, **QUICK).images["a"] == 1
     assert web.requests.total() == asked and catalog.photos()[0].origin["url"] == url
+
+
+CRASH = """
+import json, os, signal, sys
+from winnow import intake
+from winnow.catalog import Catalog
+from winnow.collect.download import download
+intake.reached = lambda point: os.kill(os.getpid(), signal.SIGKILL) if point == sys.argv[3] else None
+download(Catalog(sys.argv[2]), json.loads(sys.argv[1]), allow_hosts=("127.0.0.1",))
+"""
+
+
+@pytest.mark.parametrize("point", ["origin written", "file written"])
+def test_a_crash_amid_a_batch_brings_no_photo_in_twice(tmp_path, web, point):
+    rows = [(web.url(number), "ab"[number % 2]) for number in range(1, 9)]
+    done = subprocess.run([sys.executable, "-c", CRASH, json.dumps(rows), str(tmp_path / "data"), point])
+    assert done.returncode == -signal.SIGKILL
+    catalog = Catalog(tmp_path / "data")
+    result = download(catalog, **QUICK)
+    assert dict(result.images) == {"a": 4, "b": 4} and result.waiting == 0
+    files = list(catalog.folder.glob("[ab]/*"))
+    assert len(files) == len(catalog.photos()) == 8
+    assert {photo.origin["url"] for photo in catalog.photos()} == {url for url, _ in rows}
+
+
+@pytest.mark.parametrize(
+    "written, asked",
+    [
+        ("http://a.org/x%2Fy%7E.jpg?sig=a%2Bb%3D&q=1+2", "http://a.org/x%2Fy%7E.jpg?sig=a%2Bb%3D&q=1+2"),
+        ("http://a.org/ein bär.jpg?t=ü", "http://a.org/ein%20b%C3%A4r.jpg?t=%C3%BC"),
+        (" http://a.org ", "http://a.org"),
+        ("https://bücher.example/a.jpg#top", "https://xn--bcher-kva.example/a.jpg"),
+    ],
+)
+def test_an_address_is_asked_for_as_it_was_written(written, asked):
+    assert str(address_of(written)).rstrip("/") == asked
 
 
 def test_a_lost_ledger_is_made_up_from_the_catalog(catalog, web):

@@ -64,15 +64,30 @@ def sample(number, label="cat"):
 
 
 def write_failures(path, count=2):
-    import pyarrow
-    from pyarrow import parquet
-
     rows = [sample(number)[0] for number in range(3)]
-    rows += [
+    write_parquet(path, rows + failures(count))
+
+
+def failures(count):
+    return [
         {**sample(number)[0], "status": "failed_to_download", "error_message": "HTTP Error 404: Not Found"}
         for number in range(100, 100 + count)
     ]
+
+
+def write_parquet(path, rows):
+    import pyarrow
+    from pyarrow import parquet
+
     parquet.write_table(pyarrow.Table.from_pylist(rows), path)
+
+
+def write_shards(folder):
+    """img2dataset's "parquet" format: pictures and metadata in one table, failures too."""
+    folder.mkdir()
+    rows = [{**about, "jpg": data} for about, data in map(sample, range(3))]
+    rows.append({**sample(9)[0], "jpg": photos.bad_photo("truncated", 9)})
+    write_parquet(folder / "00000.parquet", rows + [{**row, "jpg": None} for row in failures(2)])
 
 
 def write_files(folder):
@@ -98,10 +113,11 @@ def write_tar(folder):
                 tar.addfile(info, io.BytesIO(content))
 
 
-@pytest.mark.parametrize("write", [write_files, write_tar])
+@pytest.mark.parametrize("write", [write_files, write_tar, write_shards])
 def test_what_img2dataset_left_becomes_photos_and_rejections(tmp_path, write):
     write(tmp_path / "out")
-    write_failures(tmp_path / "out" / "00000.parquet")
+    if write is not write_shards:
+        write_failures(tmp_path / "out" / "00000.parquet")
     (tmp_path / "out" / "00000_stats.json").write_text("{}")
     catalog = Catalog(tmp_path / "data")
     report = import_img2dataset(catalog, tmp_path / "out")
@@ -127,3 +143,14 @@ def test_a_missing_class_column_names_what_there_is(tmp_path):
         import_img2dataset(Catalog(tmp_path / "data"), tmp_path / "out", label="kind")
     with pytest.raises(NoSuchSource, match="no shard"):
         import_img2dataset(Catalog(tmp_path / "data"), tmp_path)
+
+
+def test_a_format_that_is_not_read_says_what_to_do(tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "00000.tfrecord").write_bytes(b"")
+    with pytest.raises(BadList, match="--output_format webdataset"):
+        import_img2dataset(Catalog(tmp_path / "data"), tmp_path / "out")
+    (tmp_path / "out" / "00000.tfrecord").unlink()
+    write_failures(tmp_path / "out" / "00000.parquet")
+    with pytest.raises(BadList, match="holds no pictures"):
+        import_img2dataset(Catalog(tmp_path / "data"), tmp_path / "out")

@@ -18,6 +18,9 @@ from winnow.images import BadImage, is_image_name
 ABOUT = ("page", "title", "creator", "licence", "licence_url", "attribution", "engine", "query")
 
 
+ENCODINGS = ("jpg", "png", "webp")  # img2dataset's column of pictures is called by one of these
+
+
 class BadList(IntakeFailed):
     """The list lacks a column that is needed; nothing was fetched or taken in."""
 
@@ -53,19 +56,17 @@ def import_img2dataset(
     | Callable[[dict], str] = "label",  # the column with the class, or what finds it in a sample's metadata
     progress: Callable[[int, int, str], None] | None = None,
 ) -> Report:
-    """Take in what img2dataset downloaded, in its "files" or its "webdataset" format, with address and caption.
+    """Take in what img2dataset downloaded, in its "files", "webdataset" or "parquet" format, with address and caption.
 
     Keep the class through img2dataset by its `save_additional_columns=["label"]`, or find it in the caption by a
     function. Its own failures (in the shards' .parquet) become rejections. Raises `NoSuchSource` and `BadList`.
     """
     folder = Path(folder).expanduser()
-    shards = sorted(path for path in folder.glob("*") if path.suffix == ".tar" or _is_shard(path))
-    if not shards:
-        raise NoSuchSource(f"{folder} holds no shard of img2dataset (00000/ or 00000.tar): check the path.")
+    shards = _shards(folder)
     report = Report()
     for count, shard in enumerate(shards, start=1):
-        samples = _tar_samples(shard) if shard.suffix == ".tar" else _file_samples(shard)
-        for about, data in samples:
+        read = {".tar": _tar_samples, ".parquet": _parquet_samples}.get(shard.suffix, _file_samples)
+        for about, data in read(shard):
             _take(catalog, shard, about, data, label, report)
         for about in _failures(shard, report):
             _refuse(catalog, shard, about, label, report)
@@ -97,8 +98,44 @@ def _rows(catalog: Catalog, table: Path, url: str, label: str, broken: Report) -
 # -- img2dataset ------------------------------------------------------------------------------------
 
 
+def _shards(folder: Path) -> list[Path]:
+    """The folder's shards, each in the one form that holds the pictures. Raises `NoSuchSource` and `BadList`."""
+    if any(folder.glob("*.tfrecord")):
+        raise BadList(
+            f"{folder.name} is in img2dataset's tfrecord format, which isn't read here: run img2dataset again with "
+            "--output_format webdataset, or parquet, or files."
+        )
+    found = [path for path in folder.glob("*") if path.suffix == ".tar" or _is_shard(path)]
+    found = found or [path for path in folder.glob("*.parquet") if path.stem.isdigit()]
+    if not found:
+        raise NoSuchSource(
+            f"{folder} holds no shard of img2dataset (00000/, .tar or .parquet): check the path."
+        )
+    return sorted(found)
+
+
 def _is_shard(path: Path) -> bool:
     return path.is_dir() and path.name.isdigit()
+
+
+def _parquet_samples(shard: Path) -> Iterator[tuple[dict, bytes]]:
+    """(metadata, image bytes) of a shard in the "parquet" format: a column named after the pictures' encoding."""
+    try:
+        from pyarrow import parquet
+    except ImportError as error:
+        raise BadList(
+            f"{shard.name} needs pyarrow to be read: pip install pyarrow, then try again."
+        ) from error
+    table = parquet.ParquetFile(shard)
+    column = next((name for name in ENCODINGS if name in table.schema_arrow.names), None)
+    if column is None:
+        raise BadList(
+            f"{shard.name} holds no pictures, only their addresses: where are the shards beside it?"
+        )
+    for batch in table.iter_batches(batch_size=64):
+        for row in batch.to_pylist():
+            if data := row.pop(column):
+                yield row, data
 
 
 def _file_samples(shard: Path) -> Iterator[tuple[dict, bytes]]:
@@ -130,7 +167,7 @@ def _tar_samples(shard: Path) -> Iterator[tuple[dict, bytes]]:
 
 def _failures(shard: Path, report: Report) -> Iterator[dict]:
     """Metadata of what img2dataset could not get, where pyarrow is there to read it."""
-    table = shard.with_suffix(".parquet") if shard.suffix else shard.parent / f"{shard.name}.parquet"
+    table = shard.parent / f"{shard.stem}.parquet"
     if not table.exists():
         return
     try:
@@ -139,7 +176,9 @@ def _failures(shard: Path, report: Report) -> Iterator[dict]:
         note = "Install pyarrow to see what img2dataset could not download."
         report.notes += [note] if note not in report.notes else []
         return
-    yield from (row for row in parquet.read_table(table).to_pylist() if row.get("status") != "success")
+    columns = [name for name in parquet.read_schema(table).names if name not in ENCODINGS]
+    rows = parquet.read_table(table, columns=columns).to_pylist()
+    yield from (row for row in rows if row.get("status") != "success")
 
 
 def _take(catalog: Catalog, shard: Path, about: dict, data: bytes, label, report: Report) -> None:
