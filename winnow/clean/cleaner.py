@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from winnow.clean.suspects import Suspect
 
 STATIC = Path(__file__).parent / "static"
-SCRIPTS = [f"cleaner{part}.js" for part in ("_dom", "_store", "_list", "_card", "_dialogs", "")]
+PARTS = ("_dom", "_store", "_list", "_card", "_dialogs", "_bar", "_marks", "_keys", "")
+SCRIPTS = [f"cleaner{part}.js" for part in PARTS]
 
 
 def join_scripts(names: Iterable[str], folder: Path = STATIC) -> str:
