@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
@@ -18,6 +19,9 @@ from winnow.collect.report import Report
 from winnow.collect.search import search_images
 from winnow.intake import check_label
 
+# Seconds after which a thread that computes lets others go on. Fetching and decoding are many short steps, and with
+# Python's own 0.005 each waits for the other longer than it takes.
+SWITCH = 0.001
 TRANSIENT = (
     "too slow",
     "can't be reached",
@@ -145,6 +149,8 @@ def _run(crew: Crew, progress: Callable[[int, int, str], None] | None) -> None:
             failure.append(error)
 
     thread = threading.Thread(target=work, name="winnow-download")
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(min(before, SWITCH))
     thread.start()
     try:
         while thread.is_alive():
@@ -155,5 +161,7 @@ def _run(crew: Crew, progress: Callable[[int, int, str], None] | None) -> None:
         crew.stop()
         thread.join()
         raise
+    finally:
+        sys.setswitchinterval(before)
     if failure:
         raise failure[0]

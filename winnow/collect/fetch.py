@@ -35,7 +35,7 @@ class DownloadOptions:
     connect: float = 10.0
     max_bytes: int = 30_000_000
     tries: int = 3
-    backoff: float = 0.5  # before the second try; twice that before the third
+    backoff: float = 0.3  # before the second try; twice that before the third
     max_wait: float = 60.0  # the longest `Retry-After` that is waited for
     redirects: int = 5
     robots: bool = True  # keep to robots.txt

@@ -43,6 +43,7 @@ class Ledger:
         self._db.row_factory = sqlite3.Row
         self._db.execute("PRAGMA journal_mode = WAL")
         self._db.execute("PRAGMA synchronous = NORMAL")
+        self._db.execute("PRAGMA wal_autocheckpoint = 10000")  # pages: each checkpoint waits for the disk
         self._db.executescript(SCHEMA)
 
     def close(self) -> None:
