@@ -55,8 +55,9 @@ def main() -> None:
     parser.add_argument("--only", choices=["ranking", "fleet", "growth", "gpu"], help="one part alone")
     options = parser.parse_args()
     end = time.monotonic() + (options.minutes * 60 if not options.full else float("inf"))
+    half = time.monotonic() + (end - time.monotonic()) * 0.55
     parts = {
-        "ranking": lambda: bench_ranking(options.data, options.full),
+        "ranking": lambda: bench_ranking(options.data, options.full, half),
         "fleet": lambda: bench_fleet(options.data, options.full),
         "gpu": lambda: bench_gpu(options.data),
         "growth": lambda: bench_growth(options.data, end),
@@ -90,7 +91,7 @@ def _bars(targets: dict[str, str], values: list[tuple]) -> list[dict]:
 # -- ranking recipes --
 
 
-def bench_ranking(data: Path, full: bool) -> list[dict]:
+def bench_ranking(data: Path, full: bool, end: float) -> list[dict]:
     """Does the order of the probes agree with the order of fine-tuning each, at a tenth of the time?"""
     from winnow.learn.sweep import make_recipes, run_trials
 
@@ -99,15 +100,28 @@ def bench_ranking(data: Path, full: bool) -> list[dict]:
     with tempfile.TemporaryDirectory() as folder:
         catalog = lay_out(data, 1000, Path(folder) / "photos")
         photos, classes = len(catalog.photos()), len(catalog.classes)
-        began = time.perf_counter()
-        probes = run_trials(catalog, recipes)
-        between = time.perf_counter()
-        tuned = run_trials(catalog, [replace(recipe, epochs=EPOCHS) for recipe in recipes])
-        seconds = between - began, time.perf_counter() - between
+        probes = [_timed(run_trials, catalog, recipe) for recipe in recipes]
+        tuned = []
+        while len(tuned) < len(recipes) and (time.monotonic() < end or len(tuned) < 3):
+            tuned.append(_timed(run_trials, catalog, replace(recipes[len(tuned)], epochs=EPOCHS)))
+    probes = probes[: len(tuned)]
+    done = f"{len(tuned)} of {len(recipes)} recipes in time"
     show_ranking(
-        probes, tuned, f"{photos} photos, {classes} classes, {EPOCHS} epochs; networks made in {made:.0f} s"
+        [trial for trial, _ in probes],
+        [trial for trial, _ in tuned],
+        f"{photos} photos, {classes} classes, {EPOCHS} epochs; networks made in {made:.0f} s; {done}",
     )
-    return _ranking_bars(probes, tuned, seconds)
+    bars = _ranking_bars(probes, tuned)
+    return (
+        bars if len(tuned) == len(recipes) else [{**one, "name": f"{one['name']} ({done})"} for one in bars]
+    )
+
+
+def _timed(run_trials, catalog, recipe) -> tuple:
+    """A trial, and its seconds with its process's start."""
+    began = time.perf_counter()
+    (trial,) = run_trials(catalog, [recipe])
+    return trial, time.perf_counter() - began
 
 
 def _make_networks(recipes) -> float:
@@ -120,13 +134,14 @@ def _make_networks(recipes) -> float:
     return time.perf_counter() - began
 
 
-def _ranking_bars(probes, tuned, seconds: tuple[float, float]) -> list[dict]:
-    both = [(p, t) for p, t in zip(probes, tuned, strict=True) if p.reason is None and t.reason is None]
+def _ranking_bars(probes: list[tuple], tuned: list[tuple]) -> list[dict]:
+    both = [(p, t) for p, t in zip(probes, tuned, strict=True) if p[0].reason is None and t[0].reason is None]
     if len(both) < 3:
-        why = next((t.reason for t in [*probes, *tuned] if t.reason), "fewer than three recipes")
+        why = next((t.reason for t, _ in [*probes, *tuned] if t.reason), "fewer than three recipes")
         return [not_measured(name, target, why) for name, target in RANKING_BARS.items()]
-    probe, fine = (np.array([trial.error for trial in side]) for side in zip(*both, strict=True))
-    share, tau = seconds[0] / seconds[1], kendall(probe, fine)
+    share = sum(p[1] for p, _ in both) / sum(t[1] for _, t in both)
+    probe, fine = (np.array([trial.error for trial, _ in side]) for side in zip(*both, strict=True))
+    tau = kendall(probe, fine)
     agree = bool(fine[np.argsort(probe, kind="stable")[:3]].min() == fine.min())
     values = [(round(share, 3), share <= 0.1), (round(tau, 3), tau >= 0.6), (agree, agree)]
     return _bars(RANKING_BARS, values)

@@ -10,6 +10,7 @@ import atexit
 import itertools
 import json
 import math
+import os
 import resource
 import subprocess
 import sys
@@ -34,6 +35,8 @@ server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Quiet)
 print(server.server_address[1], flush=True)
 server.serve_forever()
 """
+# Several threads that wait for each other count as processor time: numpy's and torch's own are held to one.
+ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 CLASSES, WIDTH = 10, 1280
 COUNTS = (10**3, 10**4, 10**5)
 SIZE = 128  # pixels, of features and fine-tuning
@@ -122,7 +125,7 @@ def _measure(step: str, count: int, data: Path) -> Cell:
 
 def _run(step: str, count: int, data: Path) -> Cell:
     command = [sys.executable, __file__, step, str(count), str(data)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | ONE_THREAD)
     if done.returncode:
         raise RuntimeError(f"{step} at {count} failed: {done.stderr[-2000:]}")
     return Cell(*json.loads(done.stdout.splitlines()[-1]))

@@ -148,6 +148,7 @@ def run_trial(folder: str, recipe: Recipe) -> Trial:
 
 def _probe(catalog: Catalog, recipe: Recipe):
     import numpy as np
+    from threadpoolctl import threadpool_limits
 
     from winnow.learn.evaluation import evaluate
     from winnow.learn.features import extract_features
@@ -157,7 +158,10 @@ def _probe(catalog: Catalog, recipe: Recipe):
     photos, classes = catalog.photos(), catalog.classes
     labels = np.array([classes.index(photo.label) for photo in photos])
     train, valid = (np.array([photo.split == side for photo in photos]) for side in ("train", "valid"))
-    probe = fit_probe(features[train], labels[train], n_classes=len(classes), seed=recipe.seed)
+    with threadpool_limits(
+        1
+    ):  # its many small products would wait for each other's threads, the longer on busy cores
+        probe = fit_probe(features[train], labels[train], n_classes=len(classes), seed=recipe.seed)
     return evaluate(labels[valid], probe.predict_proba(features[valid]), classes)
 
 
