@@ -67,6 +67,7 @@ display(VBox([widgets.Label('Select your bear!'), btn_upload, out_pl, lbl_pred])
 EMPTY = "import ipywidgets\nipywidgets.Button(description='Upload')"
 PREHEATED = ("--VoilaConfiguration.preheat_kernel=True", "--VoilaConfiguration.default_pool_size=1")
 MOST_PHOTOS, SMALL = 400, 480  # photos that the model learns from; pixels of a small photo's longer side
+PATIENCE = 400_000  # milliseconds: one browser draws the pages of all visitors at once, on the server's cores
 POLL = 10  # milliseconds; by animation frames, the default, a page in the background is never looked at
 DONE = ".card:is([data-state=answered],[data-state=failed])"
 console = Console(width=110)
@@ -155,6 +156,8 @@ def copy_some(data: Path | None, target: Path, per_class: int) -> None:
         data = write_sample(target.parent / "sample", limit=per_class * 4).folder
     source = data / "train" if (data / "train").is_dir() else data
     folders = [path for path in sorted(source.iterdir()) if path.is_dir() and path.name[0] != "."]
+    if not folders:
+        raise SystemExit(f"There are no class folders in {data}: give a folder that holds some.")
     per_class = max(4, min(per_class, MOST_PHOTOS // max(1, len(folders))))
     for folder in folders:
         photos = (small for file in find_images(folder) if (small := shrunk(file)))
@@ -390,15 +393,15 @@ def measure_crowd(report: Report, browser, apps: dict, photos: list[Path], peopl
         watcher.start()
         pages = [stack.enter_context(new_page(browser)) for _ in range(people)]
         for page in pages:
-            page.goto(url, wait_until="commit", timeout=120_000)
+            page.goto(url, wait_until="commit", timeout=PATIENCE)
         for page in pages:
-            page.locator("input[type=file]").first.wait_for(state="attached", timeout=120_000)
+            page.locator("input[type=file]").first.wait_for(state="attached", timeout=PATIENCE)
         for page in pages:  # all are sent before the first answer is waited for
             page.locator("input[type=file]").first.set_input_files([str(photo) for photo in photos[:5]])
         right = 0
         for page in pages:
             page.wait_for_function(
-                f"document.querySelectorAll('{DONE}').length >= 5", timeout=120_000, polling=POLL
+                f"document.querySelectorAll('{DONE}').length >= 5", timeout=PATIENCE, polling=POLL
             )
             seen = page.locator(".card .verdict strong").all_inner_texts()
             right += sum((Counter(seen) & Counter(expected)).values())  # the page may show them in any order
@@ -600,7 +603,7 @@ def main() -> None:
         steps = {
             "model": lambda: measure_model(report, apps, small),
             "answers": lambda: measure_answers(report, browser, apps, photos, 4 if few else 12),
-            "pages": lambda: measure_pages(report, browser, apps, 2 if few else 5),
+            "pages": lambda: measure_pages(report, browser, apps, 2 if few else 3),
             "crowd": lambda: measure_crowd(report, browser, apps, small + large, 4 if few else 20),
             "leaks": lambda: measure_leaks(report, apps, 20 if few else 200),
             "hostile": lambda: measure_hostile(report, browser, apps, folder, small[0], 50 if few else 500),
