@@ -5,10 +5,12 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from fastai.vision.core import PILImage, PILMask
 from PIL import Image
 
 from winnow.catalog import Catalog
 from winnow.images import open_image, resize
+from winnow.learn.blocks import UprightPhoto
 from winnow.learn.loaders import TooFewPhotos, UnknownChoice, make_loaders, sampling_weights
 
 SIZE = 48
@@ -166,3 +168,10 @@ def test_other_photos_are_not_answered_from_the_held_ones(catalog):
     other = dls.test_dl(files[::-1])
     shown = as_pixels(dls, other.one_batch()[0][0].as_subclass(torch.Tensor))
     assert np.array_equal(shown, np.asarray(resize(open_image(files[1]), SIZE, "squish")))
+
+
+def test_a_photo_of_fastais_own_kind_is_taken_for_one():
+    """As `learn.predict(PILImage.create(…))` of fastai's book gives it; a class of fastai's that is no photo isn't."""
+    photo = PILImage.create(np.zeros((8, 8, 3), np.uint8))
+    assert isinstance(photo, UprightPhoto) and isinstance(UprightPhoto.create(photo), UprightPhoto)
+    assert not isinstance(PILMask.create(np.zeros((8, 8), np.uint8)), UprightPhoto)

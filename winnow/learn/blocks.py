@@ -19,7 +19,14 @@ from PIL import Image
 from winnow.images import open_image
 
 
-class UprightPhoto(PILImage):
+class AnyPhoto(type(PILImage)):
+    """Lets fastai's own `PILImage` pass for an `UprightPhoto`: notebooks call `learn.predict(PILImage.create(…))`."""
+
+    def __instancecheck__(cls, instance: object) -> bool:
+        return isinstance(instance, PILImage)
+
+
+class UprightPhoto(PILImage, metaclass=AnyPhoto):
     """fastai's `PILImage`, opened as Winnow opens photos: upright, HEIC too, white where it was transparent."""
 
     @classmethod
