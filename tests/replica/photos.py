@@ -12,7 +12,6 @@ from PIL import Image
 
 from winnow.collect.sample import read_cells
 
-
 KEEP = 16_384  # pictures in memory
 
 
