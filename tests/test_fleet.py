@@ -32,8 +32,8 @@ def test_two_nodes_answer_as_one_machine_does_though_a_worker_is_killed(
 def test_two_nodes_give_the_features_of_one_machine_though_a_worker_is_killed(
     ray_cluster, cell_photos, tmp_path
 ):
-    files = find_images(cell_photos)
-    here = extract_features(files, size=64)
+    files = find_images(cell_photos)  # at 192 pixels they keep the workers busy while one is killed
+    here = extract_features(files, size=192)
     killed = []
 
     def kill_once(done, total):
@@ -42,11 +42,11 @@ def test_two_nodes_give_the_features_of_one_machine_though_a_worker_is_killed(
             killed.append(done)
 
     there = extract_features(
-        files, size=64, cache=tmp_path / "new", ray_address=ray_cluster, progress=kill_once
+        files, size=192, cache=tmp_path / "new", ray_address=ray_cluster, progress=kill_once
     )
     assert killed and np.allclose(here, there, atol=1e-5)
     again = extract_features(
-        files, size=64, cache=tmp_path / "new", ray_address="nobody:1"
+        files, size=192, cache=tmp_path / "new", ray_address="nobody:1"
     )  # all from the cache
     assert np.array_equal(again, there)
 
