@@ -135,9 +135,11 @@ class Crew:
         self._room.set()
 
     async def _dismiss(self) -> None:
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        """Cancel what is under way, again where a step took the first call for its own time limit."""
+        while tasks := list(self._tasks):
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks, timeout=0.5)
 
     # -- one host, one address --
 
