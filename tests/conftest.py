@@ -83,6 +83,8 @@ def ray_cluster():
     import ray
     from ray.cluster_utils import Cluster
 
+    import winnow.cluster  # noqa: F401 (its settings hold before Ray's first use)
+
     node = {"num_cpus": 1, "object_store_memory": 100 * 2**20, "node_ip_address": "127.0.0.1"}
     cluster = Cluster(initialize_head=True, head_node_args={"include_dashboard": False, **node})
     cluster.add_node(**node)

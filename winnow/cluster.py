@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import logging
+import os
 import socket
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from itertools import islice
 from pathlib import Path
+
+# Ray's progress bars would put another `print` into `builtins`, and a learner, which holds the old one, can't be
+# pickled then.
+os.environ.setdefault("RAY_TQDM_PATCH_PRINT", "0")
 
 SEGMENT = 50_000  # rows that Ray Data gets at a time: what is held at once, here and in its object store
 

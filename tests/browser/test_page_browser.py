@@ -133,11 +133,17 @@ def test_a_new_version_is_taken_over_and_only_what_changed_is_fetched(new_page, 
         before = len(site.sent)
         page.reload()
         page.evaluate("navigator.serviceWorker.getRegistration().then((r) => r.update())")
-        for _ in range(50):
-            page.wait_for_timeout(100)
+        page.wait_for_function(  # a reload while Chromium exchanges the worker can wait for ever
+            "async () => { const r = await navigator.serviceWorker.getRegistration();"
+            " return r.active?.state === 'activated' && !r.installing && !r.waiting"
+            " && (await (await fetch('index.html')).text()).includes('<title>New: '); }",
+            polling=200,
+        )
+        for _ in range(20):
             page.reload()
             if page.title().startswith("New: "):
                 break
+            page.wait_for_timeout(500)
         assert page.title().startswith("New: ")
         fetched = {path for path, _ in site.sent[before:]}
         assert fetched <= {"/", "/index.html", "/sw.js"}, fetched
