@@ -2,12 +2,16 @@
 
 import io
 import json
+import subprocess
+import sys
 import zipfile
 
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
 
 from winnow.catalog import Catalog
+from winnow.cli import app
 from winnow.images import BadImage, open_image
 from winnow.share.feedback import (
     BoxFull,
@@ -149,6 +153,28 @@ def test_corrections_become_rows_to_review_and_join_no_class_by_themselves(box, 
     assert (catalog.folder / row.path).read_bytes() == box.photo(box.rows()[0])
     catalog.sync()
     assert [p.path for p in catalog.photos()] == before
+
+
+@pytest.mark.parametrize("as_zip", [True, False])
+def test_the_command_queues_a_folder_or_a_zip_once_and_leaves_it_as_it_was(box, catalog, tmp_path, as_zip):
+    box.add(photo(), label="dog", answer=ANSWER)
+    source = box.folder
+    if as_zip:
+        source = tmp_path / "corrections.zip"
+        source.write_bytes(box.zip())
+    for said in ("1 new", "0 new"):
+        done = CliRunner().invoke(app, ["feedback", str(catalog.folder), str(source)])
+        assert done.exit_code == 0 and done.output.startswith(said)
+    assert [row.data["label"] for row in waiting(catalog)] == ["dog"]
+    assert source.exists() and len(box) == 1
+
+
+def test_the_command_says_what_it_needs_where_there_are_no_corrections(catalog, tmp_path):
+    for source in (tmp_path / "nowhere.zip", next(catalog.folder.glob("cat/*.jpg"))):
+        command = [sys.executable, "-m", "winnow.cli", "feedback", str(catalog.folder), str(source)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 1 and "corrections" in done.stderr and "Traceback" not in done.stderr
+    assert waiting(catalog) == []
 
 
 def test_an_accepted_correction_joins_the_catalog_and_says_where_it_came_from(box, catalog):

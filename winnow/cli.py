@@ -138,6 +138,21 @@ def _show_progress(done: int, total: int) -> None:
 
 
 @app.command()
+def feedback(
+    folder: Annotated[Path, typer.Argument(help="The dataset.")],
+    source: Annotated[Path, typer.Argument(help="The app's feedback folder, or a zip of corrections.")] = (
+        Path("feedback")
+    ),
+) -> None:
+    """Queue what visitors of the app or the page corrected; the cleaner shows it, and you decide."""
+    from winnow.catalog import Catalog
+    from winnow.share.feedback import import_corrections
+
+    new = import_corrections(Catalog(folder, create=False), source)
+    typer.echo(f"{new} new corrections wait in {folder}: the cleaner shows them under visitors' corrections.")
+
+
+@app.command()
 def predict(
     photos: Annotated[
         list[Path],

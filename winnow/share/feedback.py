@@ -172,6 +172,22 @@ class FeedbackBox:
         return True
 
 
+def import_corrections(catalog: Catalog, source: Path | str) -> int:
+    """Queue the corrections of a feedback folder, or of a zip of one, for the cleaner; returns how many are new.
+
+    `source` stays as it is, so the same call may be made again. Raises `ForeignZip` where it holds no corrections.
+    """
+    source = Path(source)
+    if source.is_dir():
+        return FeedbackBox(source).import_into(catalog)
+    if not source.exists():
+        raise ForeignZip(f"There is no {source}: give the app's feedback folder, or a zip of corrections.")
+    with tempfile.TemporaryDirectory() as folder:
+        box = FeedbackBox(folder)
+        box.import_zip(source)
+        return box.import_into(catalog)
+
+
 # ---- after the review (`winnow.corrections`) -----------------------------------------------------
 
 
