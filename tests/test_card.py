@@ -56,6 +56,18 @@ def test_every_photo_is_credited_and_no_title_becomes_a_formula(catalog):
     assert by_url["http://a.example/2.jpg"]["title"] == "'=HYPERLINK(1)"
 
 
+def test_a_picture_found_twice_is_credited_where_its_licence_stands(catalog):
+    second = next(photo for photo in catalog.photos() if photo.origin.get("url") == "http://a.example/2.jpg")
+    twin = {"url": "http://b.example/9.jpg", "page": "https://commons.example/9", "creator": "Cleo", "licence": "CC0",
+            "engine": "wikimedia", "same_as": second.sha256}  # fmt: skip
+    catalog.reject(twin["url"], "same picture: already there from http://a.example/2.jpg", origin=twin)
+    card, credits = write_card(catalog)
+    row = next(row for row in csv.DictReader(credits.open(encoding="utf-8")) if row["path"] == second.path)
+    assert (row["creator"], row["licence"], row["page"]) == ("Cleo", "CC0", "https://commons.example/9")
+    assert row["also_at"] == "http://a.example/2.jpg" and row["sha256"] == second.sha256
+    assert "| CC0 | 1 |" in card.read_text() and "2 photos have no licence on record" in card.read_text()
+
+
 def test_a_second_card_follows_what_has_changed(catalog):
     write_card(catalog)
     catalog.remove(catalog.photos()[0].path)

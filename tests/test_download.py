@@ -122,6 +122,8 @@ def test_the_same_picture_twice_in_a_class_is_kept_once(catalog, web):
     result = download(catalog, rows, concurrency=1, **QUICK)
     assert dict(result.images) == {"a": 1, "b": 1}  # in two classes it is a conflict, and a person decides
     assert result.reasons == {"same picture": 1}
+    (rejection,) = catalog.rejections()  # its maker can still be credited: `write_card` looks there
+    assert rejection.origin["same_as"] in {photo.sha256 for photo in catalog.photos(label="a")}
 
 
 def test_a_placeholder_served_at_many_places_is_no_photo(catalog, web):

@@ -6,8 +6,9 @@ import csv
 import io
 import os
 import tempfile
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -26,20 +27,47 @@ CREDITS = (
     "licence_url",
     "attribution",
     "engine",
+    "also_at",
 )
+MAKER = ("url", "page", "title", "creator", "licence", "licence_url", "attribution", "engine")
 UNKNOWN = "not known"
 
 
 def write_card(catalog: Catalog, *, title: str = "", description: str = "") -> tuple[Path, Path]:
     """Write `DATASET.md` and `CREDITS.csv` into the dataset's folder and return their paths.
 
-    Both are made afresh from the catalog each time and appear whole or not at all.
+    Both are made afresh from the catalog each time and appear whole or not at all. A photo that was found at several
+    addresses is credited to the first that names a licence; the others stand under `also_at`.
     """
-    photos = catalog.photos()
+    photos = _with_other_places(catalog)
     card, credits = catalog.folder / "DATASET.md", catalog.folder / "CREDITS.csv"
     _write(card, _card(catalog, photos, title or catalog.folder.name, description))
     _write(credits, _credits(photos))
     return card, credits
+
+
+def _with_other_places(catalog: Catalog) -> list[Photo]:
+    """The photos; where the same picture was offered elsewhere too, `origin` has the best credit and `also_at`."""
+    others = defaultdict(list)
+    for rejection in catalog.rejections():
+        if same := rejection.origin.get("same_as"):
+            others[same].append(rejection.origin)
+    photos = []
+    for photo in catalog.photos():
+        if twins := others.get(photo.origin.get("original_sha256", photo.sha256)):
+            places = [photo.origin, *twins]
+            credit = next((place for place in places if _is_licensed(place)), photo.origin)
+            also = [place.get("page") or place.get("url", "") for place in places if place is not credit]
+            maker = {name: credit.get(name, "") for name in MAKER}
+            also_at = "; ".join(dict.fromkeys(filter(None, also)))
+            photo = replace(photo, origin={**photo.origin, **maker, "also_at": also_at})
+        photos.append(photo)
+    return photos
+
+
+def _is_licensed(origin: dict) -> bool:
+    licence = origin.get("licence") or UNKNOWN
+    return licence != UNKNOWN and not licence.startswith("filtered")
 
 
 def _card(catalog: Catalog, photos: list[Photo], title: str, description: str) -> str:
@@ -79,7 +107,7 @@ def _licence(photo: Photo) -> str:
 
 
 def _advice(photos: list[Photo]) -> str:
-    unknown = sum(_licence(photo) == UNKNOWN or _licence(photo).startswith("filtered") for photo in photos)
+    unknown = sum(not _is_licensed(photo.origin) for photo in photos)
     if not unknown:
         return "The makers are named in CREDITS.csv, as their licences ask."
     return (

@@ -259,7 +259,8 @@ class Crew:
             if len({job.host for job, _ in self._unreachable}) >= HOPELESS:
                 raise self._no_network()
             return
-        self.catalog.reject(job.found.url, reason, label=job.found.label, origin=job.found.origin())
+        origin = job.found.origin() | ({"same_as": job.sha256} if reason.startswith("same picture") else {})
+        self.catalog.reject(job.found.url, reason, label=job.found.label, origin=origin)
         self.ledger.rejected(job, reason)
         self._file(job).unlink(missing_ok=True)
         self.done += 1

@@ -77,7 +77,7 @@ export class Bar {
     const counts = model.get("counts");
     const named = (names, words) => names.map((name) => [name, words[name] ?? name]);
     const counted = model.get("classes").map((name) => [name, `${name} (${(counts[name] ?? 0).toLocaleString("en")})`]);
-    fill(this.menus.target.select, [["", "Class folders"], ...named(model.get("targets"), {})], model.get("target"));
+    fill(this.menus.target.select, [["", "Folders"], ...named(model.get("targets"), {})], model.get("target"));
     fill(this.menus.label.select, [["", "All classes"], ...counted], model.get("label"));
     fill(this.menus.split.select, [["", "All"], ...named(model.get("splits"), SPLITS)], model.get("split"));
     fill(this.menus.kind.select, [["", "Anything"], ...named(model.get("kinds"), KINDS)], model.get("kind"));
