@@ -118,10 +118,15 @@ def draw(peer: list[dict], ours: list[dict], path: Path) -> None:
     import matplotlib.pyplot as plt
 
     figure, ax = plt.subplots(figsize=(6, 3.6), layout="constrained")
+    end = max(p["seconds"] for p in (*peer, *ours))
     for name, curve in (("fastai fine_tune(3), 128 px", peer), ("Winnow", ours)):
         points = [(p["seconds"], p["macro_f1"]) for p in curve]
-        ax.step(*zip(*points, strict=True), where="post", marker="o", label=name)
+        seconds, scores = zip(*points, (end, points[-1][1]), strict=True)
+        ax.step(seconds, scores, where="post", marker="o", markevery=range(len(points)), label=name)
     ax.set(xscale="log", xlabel="seconds since the process started", ylabel="macro-F1 on the test photos")
+    ticks = [tick for tick in (5, 10, 20, 50, 100, 200, 500, 1000, 2000) if tick <= end * 1.2]
+    ax.set_xticks(ticks, map(str, ticks))
+    ax.set_xticks([], minor=True)
     ax.legend()
     figure.savefig(path, dpi=90)
 

@@ -114,7 +114,7 @@ def set_threshold(rivals: Sequence[float]) -> float:
 
     Solar cells look alike: there a likeness of 0.95 says nothing, and copies must be nearer to 1 by half.
     """
-    if len(rivals) < 30:
+    if len(rivals) < 12:
         return ALIKE
     distances = np.sort(1 - np.asarray(rivals))
     first = distances[: len(distances) // 5 + 1]

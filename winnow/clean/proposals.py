@@ -54,7 +54,7 @@ def propose(
             ]
         if feature_index:
             _propose_by_features(best, feature_index, encoded, queries, rows)
-    draw = np.random.default_rng(0).permutation(len(others))[: min(rivals, 2 * len(looks))]
+    draw = np.random.default_rng(0).permutation(len(others))[: min(rivals, max(2 * len(looks), 60))]
     return [proposal for _, proposal in best.values()], [others[number] for number in draw]
 
 
