@@ -287,21 +287,21 @@ def press_and_check(page, axe, key):
     page.keyboard.press("g" if key == "g" else "Escape")
 
 
-@pytest.fixture
-def lab(notebook, folder, pointer, tmp_path):
-    """The address of the notebook in a real JupyterLab that keeps its settings in this test's folder."""
+@pytest.fixture(params=["jupyterlab", "notebook"])
+def lab(notebook, folder, pointer, tmp_path, request):
+    """The address of the notebook in a real JupyterLab or Notebook 7 that keeps its settings in this test's folder."""
     work, port = tmp_path / "work", free_port()
     work.mkdir()
     shutil.copy(notebook, work)
     url = f"http://127.0.0.1:{port}/"
     command = [
-        *(sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", f"--port={port}"),
+        *(sys.executable, "-m", request.param, "--no-browser", "--allow-root", f"--port={port}"),
         *("--ServerApp.ip=127.0.0.1", "--IdentityProvider.token=", f"--ServerApp.root_dir={work}"),
     ]
     names = ("JUPYTER_CONFIG_DIR", "JUPYTERLAB_WORKSPACES_DIR", "JUPYTERLAB_SETTINGS_DIR", "JUPYTER_DATA_DIR")
     env = {name: str(tmp_path / name.lower()) for name in names}
     process, _ = start(command, url, "api", work, env | {"WINNOW_TEST_DATA": str(pointer)})
-    yield f"{url}lab/tree/{notebook.name}"
+    yield url + {"jupyterlab": "lab/tree/", "notebook": "notebooks/"}[request.param] + notebook.name
     stop(process)
 
 
@@ -316,7 +316,7 @@ def run_first_cell(page):
             return
 
 
-def test_keys_decide_in_jupyterlab_and_leave_its_cells_alone(page, lab, folder):
+def test_keys_decide_in_jupyterlab_and_notebook_7_and_leave_their_cells_alone(page, lab, folder):
     page.goto(lab)
     page.locator(".jp-Notebook-ExecutionIndicator[data-status='idle']").wait_for(timeout=90_000)
     run_first_cell(page)
