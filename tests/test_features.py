@@ -12,7 +12,7 @@ from sklearn.datasets import load_sample_images
 
 from winnow.catalog import Catalog
 from winnow.images import resize, sha256_of
-from winnow.learn import backbones
+from winnow.learn import backbones, pixels
 from winnow.learn.features import extract_features, features_of_pixels
 from winnow.learn.pixels import cached_pixels, read_pixels
 from winnow.learn.store import RowStore
@@ -109,9 +109,25 @@ def test_methods_and_sizes_are_kept_apart(files, tmp_path):
 def test_cached_pixels_are_those_of_resize(files, tmp_path):
     from winnow.images import open_image
 
-    pixels = cached_pixels({sha256_of(f): f for f in files}, size=SIZE, method="crop", cache=tmp_path)
+    kept = cached_pixels({sha256_of(f): f for f in files}, size=SIZE, method="crop", cache=tmp_path)
     for file in files:
-        assert np.array_equal(pixels[sha256_of(file)], np.asarray(resize(open_image(file), SIZE, "crop")))
+        assert np.array_equal(kept[sha256_of(file)], np.asarray(resize(open_image(file), SIZE, "crop")))
+
+
+def test_several_sizes_come_from_one_decoding_and_a_broken_photo_stops_nobody(files, tmp_path, monkeypatch):
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(files[0].read_bytes()[:900])
+    named = {sha256_of(f): f for f in [*files[:6], broken]}
+    opened = []
+    reading = pixels.open_image
+    monkeypatch.setattr(pixels, "open_image", lambda file: opened.append(file) or reading(file))
+    for _ in range(2):  # the second time only what is missing is read: the broken one
+        pixels.cache_sizes(named, sizes=[32, SIZE], method="pad", cache=tmp_path)
+    assert sorted(opened) == sorted([*files[:6], broken, broken])
+    del named[sha256_of(broken)]
+    for size in (32, SIZE):
+        kept = cached_pixels(named, size=size, method="pad", cache=tmp_path)
+        assert all(np.array_equal(kept[sha], read_pixels(file, size, "pad")) for sha, file in named.items())
 
 
 def rows(start, count, width=50):

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 
-from winnow.images import open_image, resize
+from winnow.images import BadImage, open_image, resize
 from winnow.learn.store import RowStore
 
 ROOM = 0.25  # at most this share of the free disk goes into one cache of pixels
@@ -49,6 +49,29 @@ def cached_pixels(files: Mapping[str, Path], *, size: int, method: str, cache: P
     for _ in pixel_batches(files, size=size, method=method, cache=cache):
         pass
     return store.read(set(files), copy=False)
+
+
+def cache_sizes(files: Mapping[str, Path], *, sizes: Sequence[int], method: str, cache: Path) -> None:
+    """Fill the caches of several sizes from one decoding of each photo; what can't be read is left to the reader."""
+    stores = {size: store for size in sizes if (store := _store(cache, size, method, len(files)))}
+    wanted = {sha: [] for sha in files}
+    for size, store in stores.items():
+        for sha in files.keys() - store.read(set(files), copy=False).keys():
+            wanted[sha].append(size)
+    missing = [sha for sha, missing_sizes in wanted.items() if missing_sizes]
+
+    def read(sha: str) -> dict[int, np.ndarray]:
+        try:
+            image = open_image(files[sha])
+        except BadImage:
+            return {}
+        return {size: np.asarray(resize(image, size, method)) for size in wanted[sha]}
+
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        for batch in _batches(missing, 32):
+            read_here = dict(zip(batch, pool.map(read, batch), strict=True))
+            for size, store in stores.items():
+                store.append({sha: found[size] for sha, found in read_here.items() if size in found})
 
 
 def _store(cache: Path | None, size: int, method: str, count: int) -> RowStore | None:

@@ -8,6 +8,7 @@ again.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import itertools
 import multiprocessing
@@ -178,12 +179,30 @@ def _fine_tune(catalog: Catalog, recipe: Recipe):
 
 def _here(folder: str, recipes: Sequence[Recipe], address: str | None) -> Iterator[Trial]:
     """One process for each trial, one at a time: its memory is its own, and its death costs one row."""
+    if len({recipe.size for recipe in recipes}) > 1:
+        with contextlib.suppress(BrokenProcessPool):  # then each trial decodes for itself
+            _in_process(_decode, folder, recipes)
     for recipe in recipes:
-        with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-            try:
-                yield pool.submit(run_trial, folder, recipe).result()
-            except BrokenProcessPool:
-                yield Trial(recipe, reason=DIED)
+        try:
+            yield _in_process(run_trial, folder, recipe)
+        except BrokenProcessPool:
+            yield Trial(recipe, reason=DIED)
+
+
+def _in_process(work: Callable, *arguments):
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(work, *arguments).result()
+
+
+def _decode(folder: str, recipes: Sequence[Recipe]) -> None:
+    """Decode each photo once for all sizes; reading a large photo costs more than any of the probes' networks."""
+    from winnow.learn.pixels import cache_sizes
+
+    catalog = Catalog(folder)
+    files = {photo.sha256: catalog.file(photo.path) for photo in catalog.photos()}
+    for method in dict.fromkeys(recipe.method for recipe in recipes):
+        sizes = sorted({recipe.size for recipe in recipes if recipe.method == method})
+        cache_sizes(files, sizes=sizes, method=method, cache=catalog.cache)
 
 
 DIED = "Its process was killed, most often for want of memory: choose a smaller size or backbone."
