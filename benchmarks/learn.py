@@ -4,7 +4,7 @@
 
 FOLDER holds train/, validation/ (or valid/) and test/ with class folders; a folder of plain class folders gets sides,
 70, 10 and 20 % of each class. Default: ../shared/data/clothing. Prints a table, then the bars as one line of JSON.
-By default at most 3,100 photos are trained on, for 15 minutes on two quiet cores; `--full` takes all, repeats the
+By default at most 2,200 photos are trained on, for 15 minutes on two quiet cores; `--full` takes all, repeats the
 sample over three seeds and fine-tunes longer; `--photos` sets the number. On a GPU the same runs use it.
 """
 
@@ -32,13 +32,13 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=CLOTHING)
     parser.add_argument("--full", action="store_true")
     parser.add_argument(
-        "--photos", type=int, help="at most about this many training photos (3,100 unless --full)"
+        "--photos", type=int, help="at most about this many training photos (2,200 unless --full)"
     )
     parser.add_argument("--only", nargs="*", choices=PARTS, default=PARTS)
     parser.add_argument("--picture", type=Path, help="write the accuracy-against-seconds picture here")
     parser.add_argument("--job", help=argparse.SUPPRESS)
     asked = parser.parse_args()
-    asked.photos = asked.photos or (None if asked.full else 3100)
+    asked.photos = asked.photos or (None if asked.full else 2200)
     if asked.job:
         name, *arguments = asked.job.split(":")
         print(json.dumps(JOBS[name](asked, *arguments)))
@@ -292,7 +292,7 @@ def compare_progressive(asked) -> list[dict]:
 def run_resizing(asked, how: str) -> dict:
     """Three epochs from a random head, so that training has something to do."""
     with tempfile.TemporaryDirectory() as folder:
-        catalog = as_catalog(asked, Path(folder), most=None if asked.full else 900)
+        catalog = as_catalog(asked, Path(folder), most=None if asked.full else 600)
         from winnow.learn.floor import count_floor
         from winnow.learn.loaders import make_loaders
         from winnow.learn.pixels import cached_pixels
@@ -397,7 +397,7 @@ def run_sample(asked, seed: str) -> dict:
         catalog.split(seed=42 + int(seed))
         learn = make_learner(make_loaders(catalog, augment="any-way-up", seed=int(seed)))
         with learn.no_bar(), learn.no_logging():
-            outcome = fine_tune(learn, 8 if asked.full else 3, keep="last")
+            outcome = fine_tune(learn, 8 if asked.full else 6, keep="last")
     after = outcome.after
     return {"probe": outcome.before.macro_f1, "tuned": after.macro_f1, "accuracy": after.accuracy,
             "seconds": outcome.seconds}  # fmt: skip
