@@ -12,14 +12,14 @@ import numpy as np
 
 from winnow.catalog import CannotMove, CatalogError
 from winnow.clean.cleaner_books import open_book
-from winnow.clean.cleaner_queue import UNREADABLE, Queue
+from winnow.clean.cleaner_queue import Queue
+from winnow.clean.cleaner_rows import brief, make_detail, make_row, remedy
 from winnow.clean.cleaner_visitors import NOT_JOURNALLED, StaysDecided, Visitors
 
 if TYPE_CHECKING:
     from winnow.catalog import Applied, Catalog, Decision
     from winnow.clean.suspects import Suspect
 
-REMOVABLE = frozenset({"duplicate", "leak", "off_topic", "quality"})  # kinds whose remedy is to remove
 Choice = dict[
     str, Any
 ]  # {"path", "action": keep|relabel|remove, "label"?, "seen"?: id of the decision on screen}
@@ -85,44 +85,15 @@ class Desk:
 
     def row(self, row: int) -> dict:
         """One photo: what it is called, what speaks against that, what was decided."""
-        path, label = self.queue.paths[row], self.queue.labels[row]
-        shown = {"path": path, "label": label}
-        shown |= {
-            "decision": _brief(self.standing.get(path)),
-            "suggested": None,
-            "confidence": None,
-            "score": None,
-        }
-        if path in self.queue.faults:
-            fault = {"kind": UNREADABLE, "reason": self.queue.faults[path], "fault": self.queue.faults[path]}
-            return shown | fault | {"accept": {"action": "remove"}}
-        suspect = self.queue.suspect(row, self.menus["kind"])
-        if suspect is None:
-            return shown | {"kind": "", "reason": ""}
-        if path in self.visitors:
-            return shown | self.visitors.row(path, self.classes)
-        return shown | {
-            "suggested": suspect.suggested if suspect.suggested != label else None,
-            "confidence": _number(suspect.confidence),
-            "given": _number(given_probability(suspect)),
-            "score": _number(suspect.score),
-            "kind": suspect.kind,
-            "reason": suspect.reason,
-            "accept": remedy(suspect, label),
-        }
+        path = self.queue.paths[row]
+        visitor = self.visitors.row(path, self.classes) if path in self.visitors else None
+        return make_row(self.queue, row, self.menus["kind"], self.decision(path), visitor)
 
     def detail(self, path: str) -> dict:
         """What the card shows beside the row: every reason, and the nearest photos with their labels."""
-        rows = self.queue.suspicions(self.queue.place[path])
-        near = next((suspect.neighbours for suspect in rows if suspect.neighbours), [])
-        known = [(other, self.queue.place.get(other)) for other in near if other != path]
-        neighbours = [
-            {"path": other, "label": self.queue.labels[at]} for other, at in known if at is not None
-        ]
-        reasons = [{"kind": suspect.kind, "reason": suspect.reason} for suspect in rows]
         is_photo = path not in self.queue.faults and path not in self.visitors
         split = self.catalog.photo(path).split if is_photo else None
-        return {"path": path, "split": split, "reasons": reasons, "neighbours": neighbours[:12]}
+        return {"path": path, "split": split, **make_detail(self.queue, path)}
 
     def progress(self) -> dict:
         """How many photos there are, were looked at, and wait for `apply`."""
@@ -139,7 +110,7 @@ class Desk:
 
     def decision(self, path: str) -> dict | None:
         """The choice that stands on a photo, ready for the screen."""
-        return _brief(self.standing.get(path))
+        return brief(self.standing.get(path))
 
     def label_of(self, path: str) -> str:
         """The given label."""
@@ -290,35 +261,10 @@ class Desk:
         }
 
 
-def remedy(suspect: Suspect, label: str) -> Choice | None:
-    """What accepting the suggestion does: relabel, remove, or nothing to accept."""
-    if suspect.suggested and suspect.suggested != label:
-        return {"action": "relabel", "label": suspect.suggested}
-    return {"action": "remove"} if suspect.kind in REMOVABLE else None
-
-
-def given_probability(suspect: Suspect) -> float | None:
-    """Probability of the given label; the score is the suggestion's share of the two."""
-    if suspect.kind != "label" or suspect.suggested == suspect.label or not suspect.score:
-        return None
-    return suspect.confidence * (1 - suspect.score) / suspect.score
-
-
 def _moved(suspect: Suspect, moves: dict[str, str]) -> Suspect:
     """The same suspicion of a file that lies elsewhere now."""
     path = moves.get(suspect.path)
     return dataclasses.replace(suspect, path=path) if path else suspect
-
-
-def _brief(decision: Decision | None) -> dict | None:
-    if decision is None:
-        return None
-    return {name: getattr(decision, name) for name in ("id", "kind", "after", "state", "by", "at")}
-
-
-def _number(value: float | None) -> float | None:
-    """A float that JSON can carry."""
-    return None if value is None or not np.isfinite(value) else round(float(value), 4)
 
 
 def _login() -> str:
