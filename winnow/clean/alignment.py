@@ -12,6 +12,7 @@ from winnow.clean import opencv as cv2
 COARSE, CLOSE = 128, 256  # pixels of the longer side: to align and sort out, then to be sure
 BLOCKS = 6  # the comparison is made in 6×6 blocks, so that a watermark spoils only a few
 WORTH = 0.8  # the coarse agreement from which a close look is worth its time
+HOPEFUL = 0.6  # and from which refining is: copies reach 0.86 before it, most other pictures under 0.5
 BANDS = ((1.5, 5.0), (2.0, 8.0))  # structure between these widths in pixels: neither shading nor compression
 _local = threading.local()
 
@@ -30,29 +31,32 @@ NOTHING = Match(0.0, 0.0)
 def compare(first: np.ndarray, second: np.ndarray) -> Match:
     """Align two grey pictures (h, w) uint8, already turned alike, and compare them.
 
-    Frame is laid on frame and refined by ECC (Evangelidis and Psarakis 2008) to an affine map; where that fails,
-    ORB keypoints and RANSAC give another start. What agrees is aligned and compared again, closely.
+    Frame is laid on frame and refined by ECC (Evangelidis and Psarakis 2008) to an affine map, on a small canvas
+    first, where most pairs of different pictures already part; where that fails, ORB keypoints and RANSAC give
+    another start. What agrees is aligned and compared again, closely.
     """
     one, two = _on_canvas(first, COARSE), _on_canvas(second, COARSE)
     best, warp = NOTHING, None
-    for propose in (_frame_on_frame, _by_keypoints):
+    for propose in (_frame_on_frame, _refined_small, _by_keypoints):
         start = propose(one, two)
-        for refine in (False, True):
-            if start is None or best.likeness >= WORTH:
-                continue
-            tried = _refine(one, two, start) if refine else start
-            match = _agreement(one, two, tried)
+        match = NOTHING if start is None else _agreement(one, two, start)
+        if match > best:
+            best, warp = match, start
+        if match.likeness < WORTH and propose is not _frame_on_frame and match.likeness >= HOPEFUL:
+            start = _refine(one, two, start)
+            match = _agreement(one, two, start)
             if match > best:
-                best, warp = match, tried
-    return best if best.likeness < WORTH else _look_closely(first, second, warp, one, two)
+                best, warp = match, start
+        if best.likeness >= WORTH:
+            return _look_closely(first, second, warp, one, two)
+    return best
 
 
 def _look_closely(first, second, warp, one, two) -> Match:
     """The same at twice the size, or at the smaller picture's own size."""
     side = min(CLOSE, max(first.shape), max(second.shape))
     near, far = _on_canvas(first, side), _on_canvas(second, side)
-    warp = _scaling(far, two) @ np.vstack([warp, [0, 0, 1]]) @ np.linalg.inv(_scaling(near, one))
-    warp = warp[:2].astype(np.float32)
+    warp = _enlarged(warp, (one, two), (near, far))
     refined = _refine(near, far, warp)
     return max(_agreement(near, far, warp), _agreement(near, far, refined))
 
@@ -72,6 +76,27 @@ def _on_canvas(grey: np.ndarray, side: int) -> np.ndarray:
 def _frame_on_frame(one: np.ndarray, two: np.ndarray) -> np.ndarray:
     """The map from the first picture's pixels to the second's that lays corner on corner."""
     return _scaling(two, one)[:2].astype(np.float32)
+
+
+def _refined_small(one: np.ndarray, two: np.ndarray) -> np.ndarray | None:
+    """Frame on frame, refined on a canvas of half the size; None where the pictures don't come to agree there."""
+    small, other = _on_canvas(one, COARSE // 2), _on_canvas(two, COARSE // 2)
+    warp = _refine(small, other, _frame_on_frame(small, other))
+    return (
+        _enlarged(warp, (small, other), (one, two))
+        if _agreement(small, other, warp).likeness >= HOPEFUL
+        else None
+    )
+
+
+def _enlarged(warp: np.ndarray, small: tuple, large: tuple) -> np.ndarray:
+    """A map between two small canvases as a map between the same pictures' larger ones."""
+    there = (
+        _scaling(large[1], small[1])
+        @ np.vstack([warp, [0, 0, 1]])
+        @ np.linalg.inv(_scaling(large[0], small[0]))
+    )
+    return there[:2].astype(np.float32)
 
 
 def _by_keypoints(one: np.ndarray, two: np.ndarray) -> np.ndarray | None:
@@ -136,9 +161,8 @@ def _band(grey: np.ndarray, band: tuple[float, float]) -> np.ndarray:
 def _middle_block(a: np.ndarray, b: np.ndarray, inside: np.ndarray) -> float:
     """The median of the blocks' correlations, over blocks that are covered and have structure."""
     mask = inside.astype(np.float32)
-    count, sum_a, sum_b, aa, bb, ab = (
-        _block_sums(part) for part in (mask, a * mask, b * mask, a * a * mask, b * b * mask, a * b * mask)
-    )
+    a_in, b_in = a * mask, b * mask
+    count, sum_a, sum_b, aa, bb, ab = map(_block_sums, (mask, a_in, b_in, a * a_in, b * b_in, a * b_in))
     full = count > 0.7 * (mask.size / BLOCKS**2)
     if not full.any():
         return 0.0
@@ -153,4 +177,6 @@ def _block_sums(values: np.ndarray) -> np.ndarray:
     """Sums (6, 6) over equal blocks; a rest at the right and the bottom is left out."""
     height, width = (side // BLOCKS for side in values.shape)
     cut = values[: height * BLOCKS, : width * BLOCKS]
-    return cut.reshape(BLOCKS, height, BLOCKS, width).sum((1, 3), dtype=np.float64)
+    return cv2.resize(cut, (BLOCKS, BLOCKS), interpolation=cv2.INTER_AREA).astype(np.float64) * (
+        height * width
+    )

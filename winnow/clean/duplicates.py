@@ -150,10 +150,12 @@ def _compare_all(looks: Sequence[Look], proposals: Iterable[Proposal]) -> list[f
 
 def _likeness(looks: Sequence[Look], proposal: Proposal) -> float:
     first, second = looks[proposal.first], looks[proposal.second]
-    if first.has_border and second.has_border:  # two borders are alike whatever they frame
-        one, two = first.trimmed, second.trimmed
-    else:
-        one, two = first.trimmed if proposal.variant == TURNS else first.grey, second.grey
+    one, two = first.grey, second.grey
+    inner, other = first.trim_off(one), second.trim_off(two)
+    if inner.shape != one.shape and other.shape != two.shape:  # two borders are alike whatever they frame
+        one, two = inner, other
+    elif proposal.variant == TURNS:
+        one = inner
     return compare(two, turned(one, proposal.variant if proposal.variant < TURNS else 0)).likeness
 
 

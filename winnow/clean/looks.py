@@ -36,16 +36,10 @@ class Look:
         """The grey version (h, w) uint8."""
         return cv2.imdecode(np.frombuffer(self.packed, np.uint8), cv2.IMREAD_GRAYSCALE)
 
-    @property
-    def trimmed(self) -> np.ndarray:
-        """The grey version without its border."""
+    def trim_off(self, grey: np.ndarray) -> np.ndarray:
+        """`grey` without the plain border; of the same shape where there is none."""
         left, top, right, bottom = self.trim
-        return self.grey[top:bottom, left:right]
-
-    @property
-    def has_border(self) -> bool:
-        """Whether there is a plain border."""
-        return self.trimmed.shape != self.grey.shape
+        return grey[top:bottom, left:right]
 
 
 def look_at(file: Path) -> Look | None:
