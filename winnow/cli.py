@@ -242,7 +242,7 @@ def train(
     source: Annotated[
         Path, typer.Argument(help="A folder of class folders, or a CSV: image,label[,…][,valid].")
     ],
-    epochs: Annotated[int, typer.Option(help="Of fine-tuning, after the probe.")] = 4,
+    epochs: Annotated[int, typer.Option(help="Of fine-tuning, after the probe.")] = 8,
     size: Annotated[int, typer.Option(help="Side of the images in pixels.")] = 192,
     method: Annotated[str, typer.Option(help="squish, crop, pad or random.")] = "squish",
     batch_size: Annotated[int, typer.Option(help="Images a step.")] = 32,

@@ -20,7 +20,7 @@ def train_dataset(
     *,
     out: Path | str = "export.pkl",
     data: Path | str | None = None,  # where a CSV's catalog is made; None: beside it, under its name
-    epochs: int = 4,
+    epochs: int = 8,
     wandb: str | None = None,  # a project's name: the run goes to Weights & Biases too
     **training: Any,  # size, method, batch_size, backbone, seed, workers … as `winnow.learn.training.train` takes them
 ) -> Table | None:

@@ -142,7 +142,7 @@ def depth_groups(model: torch.nn.Module) -> list[list[torch.nn.Parameter]]:
 
 def fine_tune(
     learn: Learner,
-    epochs: int = 4,
+    epochs: int = 8,
     *,
     lr: float = 4e-4,
     depth: str = "late",  # what is trained: "head", "late" (and the head), "all"
@@ -187,7 +187,7 @@ def score(learn: Learner, ds_idx: int = 1) -> Scores:
 def train(
     catalog: Catalog,
     *,
-    epochs: int = 4,
+    epochs: int = 8,
     backbone: str = "tf_efficientnet_lite0",
     lr: float = 4e-4,
     depth: str = "late",
