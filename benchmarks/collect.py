@@ -22,6 +22,7 @@ from collections import Counter
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
+CLOTHING = ROOT.parent / "shared/data/clothing"  # where there is one; the project must not need it
 sys.path.insert(0, str(ROOT / "tests"))
 
 # What a fault leaves: "good" ends as a photo, "bad" must not, "copy" is a photo that is there already.
@@ -292,6 +293,8 @@ def measure_duplicates(data: Path | None) -> list[dict]:
     """The bars of benchmarks/duplicates.py."""
     import duplicates
 
+    if data is None and CLOTHING.is_dir():
+        data = CLOTHING
     if data is None:
         print("\nNear-duplicates on the sample's cells alone: --data FOLDER adds photos of yours.")
     return duplicates.measure(data)

@@ -13,6 +13,7 @@ COARSE, CLOSE = 128, 256  # pixels of the longer side: to align and sort out, th
 BLOCKS = 6  # the comparison is made in 6×6 blocks, so that a watermark spoils only a few
 WORTH = 0.8  # the coarse agreement from which a close look is worth its time
 HOPEFUL = 0.6  # and from which refining is: copies reach 0.86 before it, most other pictures under 0.5
+SURE = 0.998  # an agreement that refining needn't raise
 BANDS = ((1.5, 5.0), (2.0, 8.0))  # structure between these widths in pixels: neither shading nor compression
 _local = threading.local()
 
@@ -36,15 +37,15 @@ def compare(first: np.ndarray, second: np.ndarray) -> Match:
     another start. What agrees is aligned and compared again, closely.
     """
     one, two = _on_canvas(first, COARSE), _on_canvas(second, COARSE)
-    best, warp = NOTHING, None
+    bands, best, warp = _bands(one), NOTHING, None
     for propose in (_frame_on_frame, _refined_small, _by_keypoints):
         start = propose(one, two)
-        match = NOTHING if start is None else _agreement(one, two, start)
+        match = NOTHING if start is None else _agreement(one, two, start, bands)
         if match > best:
             best, warp = match, start
         if match.likeness < WORTH and propose is not _frame_on_frame and match.likeness >= HOPEFUL:
             start = _refine(one, two, start)
-            match = _agreement(one, two, start)
+            match = _agreement(one, two, start, bands)
             if match > best:
                 best, warp = match, start
         if best.likeness >= WORTH:
@@ -56,9 +57,11 @@ def _look_closely(first, second, warp, one, two) -> Match:
     """The same at twice the size, or at the smaller picture's own size."""
     side = min(CLOSE, max(first.shape), max(second.shape))
     near, far = _on_canvas(first, side), _on_canvas(second, side)
-    warp = _enlarged(warp, (one, two), (near, far))
-    refined = _refine(near, far, warp)
-    return max(_agreement(near, far, warp), _agreement(near, far, refined))
+    warp, bands = _enlarged(warp, (one, two), (near, far)), _bands(near)
+    match = _agreement(near, far, warp, bands)
+    if match.likeness >= SURE:
+        return match
+    return max(match, _agreement(near, far, _refine(near, far, warp, steps=5), bands))
 
 
 def _scaling(large: np.ndarray, small: np.ndarray) -> np.ndarray:
@@ -84,7 +87,7 @@ def _refined_small(one: np.ndarray, two: np.ndarray) -> np.ndarray | None:
     warp = _refine(small, other, _frame_on_frame(small, other))
     return (
         _enlarged(warp, (small, other), (one, two))
-        if _agreement(small, other, warp).likeness >= HOPEFUL
+        if _agreement(small, other, warp, _bands(small)).likeness >= HOPEFUL
         else None
     )
 
@@ -130,16 +133,16 @@ def _plausible(warp: np.ndarray, one: np.ndarray, two: np.ndarray) -> bool:
     )
 
 
-def _refine(one: np.ndarray, two: np.ndarray, start: np.ndarray) -> np.ndarray:
-    criteria = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 15, 1e-4)
+def _refine(one: np.ndarray, two: np.ndarray, start: np.ndarray, *, steps: int = 15) -> np.ndarray:
+    criteria = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, steps, 1e-4)
     try:
         return cv2.findTransformECC(one, two, start.copy(), cv2.MOTION_AFFINE, criteria, None, 3)[1]
     except cv2.error:  # no convergence
         return start
 
 
-def _agreement(one: np.ndarray, two: np.ndarray, warp: np.ndarray) -> Match:
-    """Lay the second picture over the first and compare, in bands of fineness, block by block."""
+def _agreement(one: np.ndarray, two: np.ndarray, warp: np.ndarray, bands: list[np.ndarray]) -> Match:
+    """Lay the second picture over the first and compare with its `bands` of fineness, block by block."""
     if not _plausible(warp, one, two):
         return NOTHING
     size, flags = one.shape[::-1], cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
@@ -147,15 +150,15 @@ def _agreement(one: np.ndarray, two: np.ndarray, warp: np.ndarray) -> Match:
     inside = cv2.warpAffine(np.full(two.shape, 255, np.uint8), warp, size, flags=flags) > 250
     if inside.mean() < 0.4:
         return NOTHING
-    likeness = [_middle_block(_band(one, band), _band(laid, band), inside) for band in BANDS]
+    likeness = [_middle_block(*pair, inside) for pair in zip(bands, _bands(laid), strict=True)]
     return Match(float(np.mean(likeness)), float(inside.mean()))
 
 
-def _band(grey: np.ndarray, band: tuple[float, float]) -> np.ndarray:
-    """The structure between two widths, (h, w) float32."""
+def _bands(grey: np.ndarray) -> list[np.ndarray]:
+    """The structure between the two widths of each of `BANDS`, (h, w) float32."""
     grey, scale = grey.astype(np.float32), max(grey.shape) / CLOSE
-    fine, broad = (cv2.GaussianBlur(grey, (0, 0), max(width * scale, 0.5)) for width in band)
-    return fine - broad
+    blurred = [[cv2.GaussianBlur(grey, (0, 0), max(width * scale, 0.5)) for width in band] for band in BANDS]
+    return [fine - broad for fine, broad in blurred]
 
 
 def _middle_block(a: np.ndarray, b: np.ndarray, inside: np.ndarray) -> float:
