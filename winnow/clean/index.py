@@ -23,11 +23,11 @@ class NoIndex(UserWarning):
 class NearIndex:
     """Unit vectors (n, k) by row number."""
 
-    def __init__(self, base: np.ndarray):
+    def __init__(self, base: np.ndarray, *, expansion: int = EXPANSION):
         from usearch.index import Index
 
         self.index = Index(
-            ndim=base.shape[1], metric="ip", dtype="f16", expansion_add=EXPANSION, expansion_search=EXPANSION
+            ndim=base.shape[1], metric="ip", dtype="f16", expansion_add=expansion, expansion_search=expansion
         )
         for start in range(0, len(base), PART):
             part = np.ascontiguousarray(base[start : start + PART], np.float32)
@@ -47,12 +47,12 @@ class NearIndex:
         return near, cosine
 
 
-def open_index(base: np.ndarray) -> NearIndex | None:
+def open_index(base: np.ndarray, *, expansion: int = EXPANSION) -> NearIndex | None:
     """An index of `base` where there are more than `EXACT_UP_TO` rows; None below, and without usearch."""
     if len(base) <= EXACT_UP_TO:
         return None
     try:
-        return NearIndex(base)
+        return NearIndex(base, expansion=expansion)
     except ImportError:
         warnings.warn(
             f"{len(base):,} images are compared without an index, which is slow or searches only a part of them: "
