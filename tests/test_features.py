@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from winnow.images import resize, sha256_of
 from winnow.learn import backbones, pixels
 from winnow.learn.features import extract_features, features_of_pixels
 from winnow.learn.pixels import cached_pixels, read_pixels
-from winnow.learn.store import RowStore
+from winnow.learn.store import RowStore, let_go
 
 SIZE = 64
 
@@ -136,7 +137,7 @@ def rows(start, count, width=50):
 
 def test_a_process_killed_while_appending_leaves_whole_rows_only(tmp_path):
     code = """
-import sys; import numpy as np; from pathlib import Path; from winnow.learn.store import RowStore
+import sys; import numpy as np; from pathlib import Path; from winnow.learn.store import RowStore, let_go
 store = RowStore(Path(sys.argv[1]))
 for i in range(10**9): store.append({f"{i:064x}": np.full(200_000, i, np.float32)})
 """
@@ -158,7 +159,7 @@ for i in range(10**9): store.append({f"{i:064x}": np.full(200_000, i, np.float32
 
 def test_two_processes_may_append_at_once(tmp_path):
     code = """
-import sys; import numpy as np; from pathlib import Path; from winnow.learn.store import RowStore
+import sys; import numpy as np; from pathlib import Path; from winnow.learn.store import RowStore, let_go
 store, start = RowStore(Path(sys.argv[1])), int(sys.argv[2])
 for i in range(start, start + 300): store.append({f"{i:064x}": np.full(50, i, np.float32)})
 """
@@ -198,3 +199,19 @@ except WeightsUnavailable as error: print(error)
 def test_a_size_that_a_backbone_cannot_read_is_refused_before_anything_runs(tmp_path):
     with pytest.raises(backbones.UnfitBackbone, match="choose another size"):
         backbones.make_backbone("tf_efficientnet_lite0", size=0)
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="only Linux says what is mapped")
+def test_mapped_rows_give_their_memory_back_and_are_read_again(tmp_path):
+    def mapped_kb() -> int:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("RssFile"))
+
+    store = RowStore(tmp_path / "pixels")
+    store.append({f"{i:064x}": np.full(1 << 20, i, np.uint8) for i in range(64)})
+    kept = store.read(copy=False)
+    assert all((row == int(sha, 16)).all() for sha, row in kept.items())
+    touched = mapped_kb()
+    let_go(next(iter(kept.values())))
+    assert touched - mapped_kb() > 60_000
+    assert all((row == int(sha, 16)).all() for sha, row in kept.items())

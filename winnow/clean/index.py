@@ -47,15 +47,21 @@ class NearIndex:
         return near, cosine
 
 
-def open_index(base: np.ndarray, *, expansion: int = EXPANSION) -> NearIndex | None:
-    """An index of `base` where there are more than `EXACT_UP_TO` rows; None below, and without usearch."""
-    if len(base) <= EXACT_UP_TO:
+def open_index(
+    base: np.ndarray, *, expansion: int = EXPANSION, images: int | None = None
+) -> NearIndex | None:
+    """An index of `base` where there are more than `EXACT_UP_TO` images; None below, and without usearch.
+
+    `images`: how many will be looked up, where that is not the rows of `base`.
+    """
+    images = len(base) if images is None else images
+    if images <= EXACT_UP_TO:
         return None
     try:
         return NearIndex(base, expansion=expansion)
     except ImportError:
         warnings.warn(
-            f"{len(base):,} images are compared without an index, which is slow or searches only a part of them: "
+            f"{images:,} images are compared without an index, which is slow or searches only a part of them: "
             "pip install 'winnow-images[scale]'.",
             NoIndex,
             stacklevel=3,

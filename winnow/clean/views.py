@@ -129,17 +129,17 @@ def find_neighbours(x: np.ndarray, scale: np.ndarray, *, votes: int = VOTES, gro
     """The nearest photos of each by cosine: (n, v) row numbers, nearest first, and (n, v) similarities.
 
     A photo and its duplicates (`groups`) are not their own neighbours. Above `VOTERS` photos a random part of them
-    is searched, above `index.EXACT_UP_TO` all of them by an index.
+    is searched, above `index.EXACT_UP_TO` by an index.
     """
     unit = normalise(_leading(x, scale, seed))
     n = len(unit)
-    if near_index := open_index(unit, expansion=CANDIDATES):
-        return _search_index(near_index, unit, votes, np.arange(n) if groups is None else np.asarray(groups))
     voters = (
         np.arange(n) if n <= VOTERS else np.sort(np.random.default_rng(seed).choice(n, VOTERS, replace=False))
     )
     votes = max(1, min(votes, len(voters) - 1))
     group = np.arange(n) if groups is None else np.asarray(groups)
+    if near_index := open_index(unit[voters], expansion=CANDIDATES, images=n):
+        return _search_index(near_index, voters, unit, votes, group)
     pool = unit[voters].T.copy()
     found = []
     for rows in np.array_split(np.arange(n), max(1, n * len(voters) // BLOCK)):
@@ -150,15 +150,16 @@ def find_neighbours(x: np.ndarray, scale: np.ndarray, *, votes: int = VOTES, gro
     return voters[nearest], similarity
 
 
-def _search_index(index: NearIndex, unit: np.ndarray, votes: int, group: np.ndarray):
+def _search_index(index: NearIndex, voters: np.ndarray, unit: np.ndarray, votes: int, group: np.ndarray):
     """As `find_neighbours` gives them; a place that no neighbour fills holds any photo at a cosine of -2."""
-    sizes = np.unique(group, return_counts=True)[1]
+    sizes = np.unique(group[voters], return_counts=True)[1]
     asked = min(
-        votes + min(int(sizes.max()), votes), len(unit)
+        votes + min(int(sizes.max()), votes), len(voters)
     )  # of a photo's own group at most so many are met
     nearest, similarity = np.empty((len(unit), votes), np.int64), np.empty((len(unit), votes), np.float32)
     for rows in _slices(len(unit)):
         near, cosine = index.search(unit[rows], asked)
+        near = voters[near]
         cosine[group[near] == group[rows][:, None]] = -2
         order = np.argsort(-cosine, axis=1, kind="stable")[:, :votes]
         nearest[rows] = np.take_along_axis(near, order, axis=1)

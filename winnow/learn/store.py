@@ -8,12 +8,27 @@ from __future__ import annotations
 
 import fcntl
 import json
+import mmap
 import os
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+
+HELD = 2048  # mapped rows that are looked at before their memory is given back
+
+
+def let_go(row: np.ndarray) -> None:
+    """Give back the memory that the mapped file of `row` takes; its rows are read again when they are wanted.
+
+    The system would do so by itself in need, but until then they count as this process's memory.
+    """
+    base = row
+    while isinstance(base, (np.ndarray, np.void)):
+        base = base.base
+    if isinstance(base, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+        base.madvise(mmap.MADV_DONTNEED)
 
 
 class RowStore:
@@ -36,8 +51,13 @@ class RowStore:
             return {}
         names = (bytes(sha).hex() for sha in records["sha"])
         wanted = {name: records[i] for i, name in enumerate(names) if hashes is None or name in hashes}
-        take = np.array if copy else np.asarray
-        return {sha: take(record["row"]) for sha, record in wanted.items() if _is_whole(record)}
+        take, rows = np.array if copy else np.asarray, {}
+        for number, (sha, record) in enumerate(wanted.items(), 1):
+            if _is_whole(record):
+                rows[sha] = take(record["row"])
+            if number % HELD == 0:
+                let_go(record["row"])
+        return rows
 
     def append(self, rows: Mapping[str, np.ndarray]) -> None:
         """Add `rows`; all must have the shape and type of the first that was ever added."""
