@@ -2,11 +2,20 @@
 
 import os
 import shutil
+import signal
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from pictures import write_photos
+
+if (
+    signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    and threading.current_thread() is threading.main_thread()
+):
+    # a shell's background: servers that tests start would inherit a deaf ear for Ctrl+C
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
