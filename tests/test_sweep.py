@@ -57,6 +57,13 @@ def test_an_unknown_backbone_is_one_row_with_its_reason_and_the_rest_goes_on(cat
     assert len(plot_sweep(trials).collections) >= 1
 
 
+def test_a_size_or_method_that_cannot_be_is_a_row_with_its_reason_and_the_rest_goes_on(catalog):
+    wrong = [Recipe(size=0), Recipe(size=64, method="squash")]
+    trials = run_trials(catalog, [*wrong, Recipe(size=64)])
+    assert all(trial.reason and trial.error is None for trial in trials[:2])
+    assert trials[2].reason is None and 0 <= trials[2].error < 1
+
+
 def test_a_finished_trial_is_not_run_again_until_a_label_changes(catalog):
     first = run_trials(catalog, [Recipe(size=64)])
     done = len(catalog.runs())

@@ -63,6 +63,9 @@ class Trial:
         return f"{r.stage:9} {r.backbone:24} {r.size:4} {r.method:7} {result}"
 
 
+FAULTS = (MemoryError, ValueError, RuntimeError, OSError, ImportError)  # of one recipe: the others go on
+
+
 class NoSplit(ValueError):
     """The dataset has no validation photos yet, so no recipe could be scored."""
 
@@ -136,7 +139,7 @@ def run_trial(folder: str, recipe: Recipe) -> Trial:
     began = time.monotonic()
     try:
         scores = (_fine_tune if recipe.epochs else _probe)(Catalog(folder), recipe)
-    except (MemoryError, ValueError, RuntimeError, OSError, ImportError) as error:
+    except FAULTS as error:
         return Trial(recipe, reason=_first_sentence(error))
     return Trial(
         recipe,
@@ -159,9 +162,8 @@ def _probe(catalog: Catalog, recipe: Recipe):
     photos, classes = catalog.photos(), catalog.classes
     labels = np.array([classes.index(photo.label) for photo in photos])
     train, valid = (np.array([photo.split == side for photo in photos]) for side in ("train", "valid"))
-    with threadpool_limits(
-        1
-    ):  # its many small products would wait for each other's threads, the longer on busy cores
+    # the probe's many small products would wait for each other's threads, the longer on busy cores
+    with threadpool_limits(1):
         probe = fit_probe(features[train], labels[train], n_classes=len(classes), seed=recipe.seed)
     return evaluate(labels[valid], probe.predict_proba(features[valid]), classes)
 
@@ -180,7 +182,9 @@ def _fine_tune(catalog: Catalog, recipe: Recipe):
 def _here(folder: str, recipes: Sequence[Recipe], address: str | None) -> Iterator[Trial]:
     """One process for each trial, one at a time: its memory is its own, and its death costs one row."""
     if len({recipe.size for recipe in recipes}) > 1:
-        with contextlib.suppress(BrokenProcessPool):  # then each trial decodes for itself
+        with contextlib.suppress(
+            *FAULTS
+        ):  # then each trial decodes for itself, and says what is wrong with it
             _in_process(_decode, folder, recipes)
     for recipe in recipes:
         try:
