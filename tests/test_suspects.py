@@ -3,6 +3,8 @@
 import csv
 import re
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -322,3 +324,11 @@ def test_a_training_runs_margins_are_one_more_view():
     both = score_labels(features, labels, n_classes=CLASSES, margins=margins)
     assert average_precision(both.suspicion, bad) > average_precision(alone.suspicion, bad) + 0.01
     assert np.allclose(both.suspicion[::3], alone.suspicion[::3])
+
+
+def test_networks_can_be_loaded_after_an_index():
+    code = (
+        "import numpy as np; from winnow.clean.index import NearIndex; "
+        "NearIndex(np.eye(8, dtype=np.float32)); import onnxruntime"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -24,6 +24,7 @@ class NearIndex:
     """Unit vectors (n, k) by row number."""
 
     def __init__(self, base: np.ndarray, *, expansion: int = EXPANSION):
+        import onnxruntime  # noqa: F401 - it crashes the process where usearch was loaded before it
         from usearch.index import Index
 
         self.index = Index(
