@@ -149,7 +149,7 @@ def feedback(
     from winnow.share.feedback import import_corrections
 
     new = import_corrections(Catalog(folder, create=False), source)
-    typer.echo(f"{new} new corrections wait in {folder}: the cleaner shows them under visitors' corrections.")
+    typer.echo(f"{new} new: the cleaner of {folder} shows what waits under Visitors' corrections.")
 
 
 @app.command()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass
+from operator import itemgetter
 
 import numpy as np
 
@@ -38,16 +39,15 @@ def compare(first: np.ndarray, second: np.ndarray) -> Match:
     """
     one, two = _on_canvas(first, COARSE), _on_canvas(second, COARSE)
     bands, best, warp = _bands(one), NOTHING, None
-    for propose in (_frame_on_frame, _refined_small, _by_keypoints):
+    for propose, refines in ((_frame_on_frame, False), (_refined_small, True), (_by_keypoints, True)):
         start = propose(one, two)
-        match = NOTHING if start is None else _agreement(one, two, start, bands)
-        if match > best:
-            best, warp = match, start
-        if match.likeness < WORTH and propose is not _frame_on_frame and match.likeness >= HOPEFUL:
-            start = _refine(one, two, start)
-            match = _agreement(one, two, start, bands)
-            if match > best:
-                best, warp = match, start
+        if start is None:
+            continue
+        found = [(_agreement(one, two, start, bands), start)]
+        if refines and HOPEFUL <= found[0][0].likeness < WORTH:
+            refined = _refine(one, two, start)
+            found.append((_agreement(one, two, refined, bands), refined))
+        best, warp = max((best, warp), *found, key=itemgetter(0))
         if best.likeness >= WORTH:
             return _look_closely(first, second, warp, one, two)
     return best

@@ -138,9 +138,10 @@ def find_neighbours(x: np.ndarray, scale: np.ndarray, *, votes: int = VOTES, gro
     )
     votes = max(1, min(votes, len(voters) - 1))
     group = np.arange(n) if groups is None else np.asarray(groups)
-    if near_index := open_index(unit[voters], expansion=CANDIDATES, images=n):
+    voting = unit[voters]
+    if near_index := open_index(voting, expansion=CANDIDATES, images=n):
         return _search_index(near_index, voters, unit, votes, group)
-    pool = unit[voters].T.copy()
+    pool = voting.T.copy()
     found = []
     for rows in np.array_split(np.arange(n), max(1, n * len(voters) // BLOCK)):
         cosine = unit[rows] @ pool
