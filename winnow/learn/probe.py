@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 FOLDS = 5
+BLOCK = 512  # rows that are standardised at a time: they stay in the processor's cache
 
 
 @dataclass(frozen=True)
@@ -53,9 +54,9 @@ def fit_probe(
     rows = np.ones(len(labels), np.float32) if weights is None else np.asarray(weights, np.float32)
     if rows.shape != labels.shape:
         raise ValueError(f"{len(rows)} weights were given for {len(labels)} rows: give one weight a row.")
-    mean, scale = _standardisation(features)
+    standard, mean, scale = _standardised(features)
     weight, bias = _adamw(
-        (features - mean) / scale,
+        standard,
         labels,
         rows[:, None],
         n_classes,
@@ -91,9 +92,7 @@ def out_of_fold(
     fold = assign_folds(labels, folds=folds, groups=groups, seed=seed)
     heads = int(fold.max()) + 1
     rows = (fold[:, None] != np.arange(heads)).astype(np.float32)
-    mean, scale = _standardisation(features)
-    standard = features - mean
-    standard /= scale  # in place: at 100,000 photos a second copy is half a gigabyte
+    standard, _, _ = _standardised(features)
     weight, bias = _adamw(
         standard,
         labels,
@@ -152,9 +151,23 @@ def _checked(features: np.ndarray, labels: Sequence[int] | np.ndarray, n_classes
     return features, labels
 
 
-def _standardisation(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    scale = features.std(axis=0)
-    return features.mean(axis=0), np.where(scale > 1e-6, scale, 1).astype(np.float32)
+def _standardised(features: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Columns of mean 0 and deviation 1 (n, d), and the means and deviations (d,) that were taken out.
+
+    A block of rows at a time, into one new array: whole-array steps would write half a gigabyte each at 100,000 photos.
+    """
+    blocks = [slice(start, start + BLOCK) for start in range(0, len(features), BLOCK)]
+    mean = sum(features[rows].sum(axis=0, dtype=np.float64) for rows in blocks) / len(features)
+    mean = mean.astype(np.float32)
+    standard, squares = np.empty_like(features), np.zeros(features.shape[1])
+    for rows in blocks:
+        part = np.subtract(features[rows], mean, out=standard[rows])
+        squares += np.einsum("ij,ij->j", part, part)
+    scale = np.sqrt(squares / len(features))
+    scale = np.where(scale > 1e-6, scale, 1).astype(np.float32)
+    for rows in blocks:
+        standard[rows] /= scale
+    return standard, mean, scale
 
 
 def _adamw(x, labels, rows, n_classes, *, epochs, lr, weight_decay, batch_size, seed):

@@ -50,7 +50,7 @@ class ResidentPhotos:
         if self.resident is not None:
             return self.resident[torch.tensor(rows, device=self.resident.device)]
         images = torch.from_numpy(np.stack([self.pixels[row] for row in rows]))
-        self.read += len(rows)
+        self.read += images.nbytes
         if self.read >= HELD:
             let_go(self.pixels[rows[0]])
             self.read = 0
@@ -75,9 +75,10 @@ def hold_pixels(dls: DataLoaders, pixels: Mapping[Path, np.ndarray], sides: Sequ
         loader = getattr(dls, side)
         files = list(loader.dataset.items)
         if files and all(file in pixels for file in files):
-            loader.hold(ResidentPhotos([pixels[file] for file in files], _labels(loader.dataset)))
+            loader.hold(ResidentPhotos([pixels[file] for file in files], labels_of(loader.dataset)))
     return dls
 
 
-def _labels(dataset: Datasets) -> list[torch.Tensor]:
+def labels_of(dataset: Datasets) -> list[torch.Tensor]:
+    """Each target's class numbers (n,), in the order of the items."""
     return [torch.tensor([int(tl[row]) for row in range(len(tl))]) for tl in dataset.tls[1:]]

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-HELD = 2048  # mapped rows that are looked at before their memory is given back
+HELD = 32 << 20  # bytes of mapped rows that are looked at before their memory is given back
 
 
 def let_go(row: np.ndarray) -> None:
@@ -52,10 +52,11 @@ class RowStore:
         names = (bytes(sha).hex() for sha in records["sha"])
         wanted = {name: records[i] for i, name in enumerate(names) if hashes is None or name in hashes}
         take, rows = np.array if copy else np.asarray, {}
+        held = max(HELD // records.itemsize, 1)
         for number, (sha, record) in enumerate(wanted.items(), 1):
             if _is_whole(record):
                 rows[sha] = take(record["row"])
-            if number % HELD == 0:
+            if number % held == 0:
                 let_go(record["row"])
         return rows
 
