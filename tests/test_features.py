@@ -215,3 +215,23 @@ def test_mapped_rows_give_their_memory_back_and_are_read_again(tmp_path):
     let_go(next(iter(kept.values())))
     assert touched - mapped_kb() > 60_000
     assert all((row == int(sha, 16)).all() for sha, row in kept.items())
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="only Linux says what is mapped")
+def test_reading_a_large_cache_never_holds_all_of_it(tmp_path):
+    """The most that was mapped at any time, in a process of its own: 8,192 rows of 64 kB (a look at each maps 64 kB)."""
+    code = """
+import sys; import numpy as np; from pathlib import Path; from winnow.learn.store import RowStore
+store = RowStore(Path(sys.argv[1]))
+for i in range(0, 8192, 64):
+    store.append({f"{j:064x}": np.full(1 << 16, j % 251, np.uint8) for j in range(i, i + 64)})
+def peak():
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+before = peak()
+rows = store.read(copy=False)
+assert len(rows) == 8192, len(rows)
+print(peak() - before)
+"""
+    said = subprocess.check_output([sys.executable, "-c", code, str(tmp_path / "rows")], text=True)
+    assert int(said) < 150_000  # kB

@@ -49,15 +49,15 @@ class RowStore:
         records = self._records()
         if records is None:
             return {}
-        names = (bytes(sha).hex() for sha in records["sha"])
-        wanted = {name: records[i] for i, name in enumerate(names) if hashes is None or name in hashes}
         take, rows = np.array if copy else np.asarray, {}
-        held = max(HELD // records.itemsize, 1)
-        for number, (sha, record) in enumerate(wanted.items(), 1):
-            if _is_whole(record):
-                rows[sha] = take(record["row"])
-            if number % held == 0:
-                let_go(record["row"])
+        step = max(HELD // records.itemsize, 1)
+        for start in range(0, len(records), step):
+            block = records[start : start + step]
+            names = [bytes(sha).hex() for sha in block["sha"]]
+            for name, record in zip(names, block, strict=True):
+                if (hashes is None or name in hashes) and _is_whole(record):
+                    rows[name] = take(record["row"])
+            let_go(records)
         return rows
 
     def append(self, rows: Mapping[str, np.ndarray]) -> None:
