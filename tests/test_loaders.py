@@ -6,11 +6,14 @@ import numpy as np
 import pytest
 import torch
 from fastai.vision.core import PILImage, PILMask
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from winnow.catalog import Catalog
 from winnow.images import open_image, resize
 from winnow.learn.blocks import UprightPhoto
+from winnow.learn.crops import cut, draw_boxes, source_size
 from winnow.learn.loaders import TooFewPhotos, UnknownChoice, make_loaders, sampling_weights
 
 SIZE = 48
@@ -157,9 +160,48 @@ def test_batches_cut_from_held_photos_are_those_that_the_items_give(catalog, tar
             assert all(torch.equal(a, b) and a.dtype == b.dtype for a, b in zip(fast, slow, strict=True))
 
 
-def test_a_random_crop_and_a_pipeline_see_each_photo_anew(catalog):
-    assert loaders(catalog, method="random").train.held is None
+def test_a_pipeline_sees_each_photo_anew(catalog):
     assert loaders(catalog, pipeline=lambda image: {"image": image}).train.held is None
+    both = loaders(catalog, method="random", pipeline=lambda image: {"image": image})
+    assert both.train.held is None
+
+
+def test_random_crops_are_cut_from_the_photos_and_differ_from_batch_to_batch(catalog):
+    held = loaders(catalog, method="random").train.held
+    rows = list(range(6))
+    crops, labels = held.batch(rows, None)
+    assert crops.shape == (6, 3, SIZE, SIZE) and crops.min() >= 0 and crops.max() <= 255
+    assert labels.tolist() == held.labels[0][:6].tolist()
+    assert not torch.equal(crops, held.batch(rows, None)[0])
+
+
+def test_the_same_seed_cuts_the_same_crops(catalog):
+    first, again = (loaders(catalog, method="random", seed=3).train.one_batch()[0] for _ in range(2))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, loaders(catalog, method="random", seed=4).train.one_batch()[0])
+
+
+def test_a_crop_from_the_cache_is_that_of_the_whole_photo(catalog):
+    """Wide photos too: the cache holds them squished, a box is drawn in their own proportions."""
+    file = catalog.file(catalog.photos()[0].path)
+    photo = open_image(file).resize((300, 200))
+    box = torch.tensor([[0.25, 0.1, 0.6, 0.8]])
+    squished = torch.from_numpy(np.array(resize(photo, source_size(SIZE)))).permute(2, 0, 1)[None]
+    found = cut(squished, box, SIZE)[0].permute(1, 2, 0).numpy()
+    whole = photo.resize((SIZE, SIZE), Image.Resampling.BILINEAR, box=(75, 20, 255, 180))
+    assert np.abs(found - np.asarray(whole, float)).mean() < 4  # of 255: two resizes blur twice
+    shifted = cut(squished, box + torch.tensor([[0.05, 0.05, 0, 0]]), SIZE)[0].permute(1, 2, 0).numpy()
+    assert np.abs(shifted - np.asarray(whole, float)).mean() > 2 * np.abs(found - np.asarray(whole)).mean()
+
+
+@given(st.lists(st.tuples(st.integers(8, 6000), st.integers(8, 6000)), min_size=1, max_size=8))
+def test_a_box_lies_in_its_photo(shapes):
+    """And shows half of it at least, where the photo isn't so long that a box of a usual shape can't."""
+    boxes = draw_boxes(shapes)
+    assert (boxes >= 0).all() and (boxes[:, :2] + boxes[:, 2:] <= 1 + 1e-6).all()
+    for (width, height), (_, _, w, h) in zip(shapes, boxes.tolist(), strict=True):
+        if max(width, height) < 1.2 * min(width, height) and min(width, height) > 100:
+            assert w * h > 0.49
 
 
 def test_other_photos_are_not_answered_from_the_held_ones(catalog):

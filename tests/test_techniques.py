@@ -5,6 +5,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from fastai.callback.core import Callback
 from fastai.callback.mixup import MixUp
 from fastai.callback.training import GradientAccumulation
 from fastai.losses import LabelSmoothingCrossEntropyFlat
@@ -15,7 +16,7 @@ from winnow.learn.callbacks import Accumulate, BestWeights, NothingLearned
 from winnow.learn.ensembles import combine, predict_tta, probe_ensemble
 from winnow.learn.evaluation import evaluate
 from winnow.learn.loaders import make_loaders
-from winnow.learn.progressive import Step, set_size, train_progressively
+from winnow.learn.progressive import Step, UnfitSchedule, set_size, train_progressively
 from winnow.learn.targets import (
     NoSuchTarget,
     fine_tune_targets,
@@ -23,7 +24,7 @@ from winnow.learn.targets import (
     predict_targets,
     view,
 )
-from winnow.learn.training import fine_tune, make_learner
+from winnow.learn.training import fine_tune, make_learner, score
 from winnow.learn.variation import Spread, compare_paired, repeat, repeat_probe
 
 
@@ -73,6 +74,42 @@ def test_the_learning_rate_is_halved_from_size_to_size_unless_given(learn, monke
     )
     train_progressively(learn, [(48, 1), (56, 1), Step(64, lr=9.0), (64, 1)], lr=0.8)
     assert rates == pytest.approx([0.8, 0.4, 9.0, 0.1])
+
+
+def test_one_cycle_goes_through_all_sizes_and_is_judged_at_the_last(learn):
+    seen = []
+
+    class Watch(Callback):
+        order = 90  # after the rate of this batch was set
+
+        def before_batch(self):
+            if self.training:
+                seen.append((tuple(self.xb[0].shape[2:]), self.opt.hypers[-1]["lr"]))
+
+    schedule = [Step(48, 2, method="random"), Step(64, 1, method="squish", accumulate=2)]
+    (outcome,) = train_progressively(learn, schedule, lr=1e-3, one_cycle=True, keep="last", cbs=[Watch()])
+    sizes, rates = [size for size, _ in seen], np.array([rate for _, rate in seen])
+    assert sizes == sorted(sizes) and set(sizes) == {(48, 48), (64, 64)}
+    assert sizes.count((48, 48)) == 2 * sizes.count((64, 64))
+    assert (np.diff(rates[rates.argmax() :]) <= 0).all() and rates.argmax() < sizes.index((64, 64))
+    assert learn.dls.recipe["size"] == learn.recipe["size"] == 64
+    assert learn.recipe["schedule"] == [[48, 2], [64, 1]] and learn.recipe["fine_tune"]["epochs"] == 3
+    assert outcome.after == score(learn)
+
+
+def test_a_step_may_not_have_a_rate_of_its_own_in_one_cycle(learn):
+    with pytest.raises(UnfitSchedule, match="leave the steps' own lr out"):
+        train_progressively(learn, [Step(48), Step(64, lr=1e-4)], one_cycle=True)
+
+
+def test_a_cycle_that_is_stopped_leaves_the_loaders_of_the_last_size(learn):
+    class Stop(Callback):
+        def before_batch(self):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train_progressively(learn, [Step(48), Step(64)], one_cycle=True, cbs=[Stop()])
+    assert learn.dls.recipe["size"] == 64 and learn.dls.one_batch()[0].shape[2:] == (64, 64)
 
 
 def test_a_new_size_changes_nothing_else(learn):

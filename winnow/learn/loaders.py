@@ -13,6 +13,7 @@ from fastai.vision.augment import Normalize, PadMode, Resize, ResizeMethod, aug_
 
 from winnow.catalog import Catalog, Photo
 from winnow.learn.blocks import Albumented, LabelOf, PhotoLoader, TrainOnlyCrop, photo_block
+from winnow.learn.crops import SMALLEST, hold_crops, source_size
 from winnow.learn.pixels import cached_pixels
 from winnow.learn.resident import hold_pixels
 
@@ -82,7 +83,7 @@ def make_loaders(
         num_workers=0 if workers is None and default_device().type == "cpu" else workers,
         dl_kwargs=[{"weights": weights, "seed": seed}, {}],
     )
-    hold_pixels(dls, pixels, sides_held(method, pipeline))
+    hold(dls, catalog, photos, pixels, size=size, method=method, pipeline=pipeline)
     dls.catalog = catalog
     dls.loading = {
         "size": size, "method": method, "batch_size": batch_size, "target": target, "weighted": weighted,
@@ -119,7 +120,7 @@ def resizes(size: int, method: str) -> list:
     """fastai's item transforms for a resize method; the validation side matches `winnow.images.resize`."""
     how = {"squish": ResizeMethod.Squish, "crop": ResizeMethod.Crop, "pad": ResizeMethod.Pad}
     plain = Resize(size, method=how[METHODS[method]], pad_mode=PadMode.Zeros)
-    return [TrainOnlyCrop(size, min_scale=0.5), plain] if method == "random" else [plain]
+    return [TrainOnlyCrop(size, min_scale=SMALLEST), plain] if method == "random" else [plain]
 
 
 def augmentations(augment: str) -> list:
@@ -131,9 +132,18 @@ def augmentations(augment: str) -> list:
     return aug_transforms()
 
 
-def sides_held(method: str, pipeline=None) -> list[str]:
-    """The sides whose items are the cached pixels themselves."""
-    return ["train", "valid"] if method == "squish" and pipeline is None else ["valid"]
+def hold(
+    dls: DataLoaders, catalog: Catalog, photos: list[Photo], pixels, *, size: int, method: str, pipeline=None
+) -> DataLoaders:
+    """Let whole batches come from decoded photos, on the sides where items would add nothing but a random crop."""
+    as_they_are = method == "squish" and pipeline is None
+    hold_pixels(dls, pixels, ["train", "valid"] if as_they_are else ["valid"])
+    if method == "random" and pipeline is None:
+        training = [photo for photo in photos if photo.split == "train"]
+        sources = ready_pixels(catalog, training, source_size(size), "squish")
+        shapes = {catalog.file(photo.path): (photo.width, photo.height) for photo in training}
+        hold_crops(dls, sources, shapes, size)
+    return dls
 
 
 def _labels(photos: list[Photo], target: str | None) -> dict[str, str]:

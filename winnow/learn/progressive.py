@@ -6,11 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from fastai.callback.core import Callback
+from fastai.data.core import DataLoaders
 from fastai.learner import Learner
 
 from winnow.learn.backbones import UnfitBackbone
 from winnow.learn.callbacks import Accumulate
 from winnow.learn.loaders import make_loaders
+from winnow.learn.several import count_processes
 from winnow.learn.training import Outcome, fine_tune
 
 
@@ -26,29 +29,74 @@ class Step:
     accumulate: int = 1  # batches for each optimizer step, where the memory holds only small batches
 
 
+class UnfitSchedule(ValueError):
+    """A schedule asks for what can't be done."""
+
+
 def train_progressively(
     learn: Learner,
     schedule: Sequence[Step | tuple[int, int]],  # (size, epochs) is enough
     *,
     lr: float = 4e-4,
+    one_cycle: bool = False,  # one rise and fall of the learning rate over all steps, instead of one in each
     **options,  # fine_tune's
 ) -> list[Outcome]:
     """Fine-tune `learn` at each size of `schedule` in turn; sampling weights, seed and split stay as they were.
 
-    Each step is kept only if it wins at its own size (as in `fine_tune`). Afterwards the learner's loaders and recipe
-    are those of the last step. Raises `UnfitBackbone` before any training where the network can't read a size.
+    Each step is kept only if it wins at its own size (as in `fine_tune`); in one cycle there is one outcome, at the
+    last size. Afterwards the learner's loaders and recipe are those of the last step. Raises `UnfitBackbone` before
+    any training where the network can't read a size, `UnfitSchedule` for a rate of a step's own in one cycle.
     """
     steps = [step if isinstance(step, Step) else Step(*step) for step in schedule]
     for step in steps:
         _check_size(learn, step.size)
+    outcomes = (_in_one_cycle if one_cycle else _one_by_one)(learn, steps, lr, options)
+    learn.recipe["schedule"] = [[step.size, step.epochs] for step in steps]
+    return outcomes
+
+
+def _one_by_one(learn: Learner, steps: list[Step], lr: float, options: dict) -> list[Outcome]:
     outcomes = []
     for number, step in enumerate(steps):
         set_size(learn, step.size, method=step.method, batch_size=step.batch_size)
         rate = step.lr or lr / 2**number
-        cbs = [Accumulate(step.accumulate)] if step.accumulate > 1 else None
-        outcomes.append(fine_tune(learn, step.epochs, lr=rate, cbs=cbs, **options))
-    learn.recipe["schedule"] = [[step.size, step.epochs] for step in steps]
+        cbs = [Accumulate(step.accumulate)] if step.accumulate > 1 else []
+        given = {**options, "cbs": [*cbs, *(options.get("cbs") or [])]}
+        outcomes.append(fine_tune(learn, step.epochs, lr=rate, **given))
     return outcomes
+
+
+def _in_one_cycle(learn: Learner, steps: list[Step], lr: float, options: dict) -> list[Outcome]:
+    if any(step.lr for step in steps):
+        raise UnfitSchedule(
+            "In one cycle all steps share the learning rate: leave the steps' own lr out and give lr, "
+            "or leave one_cycle out."
+        )
+    if count_processes() > 1:
+        raise UnfitSchedule("Several processes can't change the size within a cycle: leave one_cycle out.")
+    plan = []
+    for step in steps:
+        set_size(learn, step.size, method=step.method, batch_size=step.batch_size)
+        plan += [(learn.dls, step.accumulate)] * step.epochs
+    accumulate = Accumulate(1)
+    cbs = [Resized(plan, accumulate), accumulate, *(options.pop("cbs", None) or [])]
+    try:
+        return [fine_tune(learn, len(plan), lr=lr, cbs=cbs, **options)]
+    finally:
+        learn.dls = plan[-1][0]  # wherever the fit was stopped
+
+
+class Resized(Callback):
+    """Each epoch has loaders and an accumulation of its own."""
+
+    order = -20  # before fastai asks for the epoch's loader
+
+    def __init__(self, plan: Sequence[tuple[DataLoaders, int]], accumulate: Accumulate):  # one for each epoch
+        self.plan, self.accumulate = plan, accumulate
+
+    def before_epoch(self):
+        """Take up the epoch's loaders."""
+        self.learn.dls, self.accumulate.batches = self.plan[self.epoch]
 
 
 def set_size(

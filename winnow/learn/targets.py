@@ -22,8 +22,7 @@ from fastai.vision.augment import Normalize
 from winnow.catalog import Catalog
 from winnow.learn.blocks import LabelOf, PhotoLoader, photo_block
 from winnow.learn.callbacks import FrozenNorm, LossWatch
-from winnow.learn.loaders import MEAN_STD, augmentations, make_loaders, ready_pixels, resizes, sides_held
-from winnow.learn.resident import hold_pixels
+from winnow.learn.loaders import MEAN_STD, augmentations, hold, make_loaders, ready_pixels, resizes
 from winnow.learn.training import depth_groups, make_head, make_learner, probe_of, suit_device
 
 LABEL = "label"  # the name of the class folders among the targets
@@ -152,7 +151,7 @@ def _joint_loaders(single: Sequence[DataLoaders], augment: str) -> DataLoaders:
         dl_kwargs=[{"seed": recipe["seed"]}, {}],
     )  # fmt: skip
     dls.catalog, dls.recipe = catalog, recipe
-    return hold_pixels(dls, pixels, sides_held(recipe["train_method"]))
+    return hold(dls, catalog, photos, pixels, size=recipe["size"], method=recipe["train_method"])
 
 
 def _rows(dataset):
