@@ -219,7 +219,7 @@ def test_mapped_rows_give_their_memory_back_and_are_read_again(tmp_path):
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="only Linux says what is mapped")
 def test_reading_a_large_cache_never_holds_all_of_it(tmp_path):
-    """The most that was mapped at any time, in a process of its own: 8,192 rows of 64 kB (a look at each maps 64 kB)."""
+    """The most that was mapped at any time, by a process of its own: 8,192 rows of 64 kB, as much as a look maps."""
     code = """
 import sys; import numpy as np; from pathlib import Path; from winnow.learn.store import RowStore
 store = RowStore(Path(sys.argv[1]))
