@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from PIL import Image
 
-from winnow import intake, journal, layout, moves, syncing
+from winnow import intake, journal, layout, listing, logbook, moves, syncing
 from winnow.images import open_image
 from winnow.intake import Incoming
 from winnow.records import (  # noqa: F401 - the catalog's vocabulary, importable from here
@@ -33,11 +32,8 @@ from winnow.records import (  # noqa: F401 - the catalog's vocabulary, importabl
     UnknownClass,
     WasRemoved,
 )
-from winnow.splitting import choose_sides
-from winnow.store import Store, now
-
-PHOTOS = """SELECT f.path, f.sha256, f.label, coalesce(i.side, f.side) AS split, i.width, i.height, i.bytes,
-    i."group", i.origin FROM files f JOIN images i USING (sha256) WHERE f.state = 'live'"""
+from winnow.splitting import check_classes, freeze_sides
+from winnow.store import Store
 
 
 class Catalog:
@@ -105,23 +101,11 @@ class Catalog:
 
     def photos(self, *, split: str | None = None, label: str | None = None) -> list[Photo]:
         """The live, readable photos, sorted by path."""
-        query, values = PHOTOS, []
-        if split is not None:
-            query, values = query + " AND coalesce(i.side, f.side) = ?", [*values, split]
-        if label is not None:
-            query, values = query + " AND f.label = ?", [*values, label]
-        targets, extra = self._columns("targets"), self._columns("extra")
-        rows = self._db.execute(query + " ORDER BY f.path", values)
-        return [_photo(row, targets.get(row["sha256"], {}), extra.get(row["sha256"], {})) for row in rows]
+        return listing.list_photos(self._store, split=split, label=label)
 
     def photo(self, path: str) -> Photo:
         """One photo by its path; raises `NoSuchPhoto`."""
-        row = self._db.execute(PHOTOS + " AND f.path = ?", [path]).fetchone()
-        if row is None:
-            raise NoSuchPhoto(f"{path} is no photo of this dataset: look at photos() for what is there.")
-        sha256 = row["sha256"]
-        columns = [self._columns(table, sha256).get(sha256, {}) for table in ("targets", "extra")]
-        return _photo(row, *columns)
+        return listing.find_photo(self._store, path)
 
     def file(self, path: str) -> Path:
         """The absolute path of a photo's file."""
@@ -167,18 +151,11 @@ class Catalog:
         self, source: str, reason: str, *, label: str | None = None, origin: dict | None = None
     ) -> None:
         """Write down why something was not taken in."""
-        with self._store.write(durable=False) as db:
-            db.execute(
-                "INSERT INTO rejections (source, label, reason, origin, at) VALUES (?, ?, ?, ?, ?)",
-                [str(source), label, reason, json.dumps(origin or {}), now()],
-            )
+        logbook.reject(self._store, source, reason, label, origin)
 
     def rejections(self) -> list[Rejection]:
         """What was not taken in, oldest first."""
-        rows = self._db.execute("SELECT * FROM rejections ORDER BY id")
-        return [
-            Rejection(r["source"], r["label"], r["reason"], r["at"], json.loads(r["origin"])) for r in rows
-        ]
+        return logbook.rejections(self._store)
 
     # -- the split --
 
@@ -191,37 +168,11 @@ class Catalog:
         photos = self.photos()
         if strict:
             self.check_classes(photos)
-        given = set(layout.side_folders(self.folder).values())
-        if "valid" in given:
-            return  # the folders are the split
-        if given:  # train/ without valid/: photos there may check, unless split() said that they learn
-            frozen = {row[0] for row in self._db.execute("SELECT sha256 FROM images WHERE side IS NOT NULL")}
-            photos = [
-                p if p.split != "train" or p.sha256 in frozen else replace(p, split=None) for p in photos
-            ]
-        sides = choose_sides(photos, valid=valid, seed=seed)
-        with self._store.write() as db:
-            db.executemany(
-                "UPDATE images SET side = ? WHERE sha256 = ? AND side IS NULL",
-                [(side, sha256) for sha256, side in sides.items()],
-            )
+        freeze_sides(self._store, photos, valid=valid, seed=seed)
 
     def check_classes(self, photos: list[Photo] | None = None) -> None:
         """Raise `NoImages`, `EmptyClass` or `TooFewImages` if nothing could be learned and checked."""
-        counts = dict.fromkeys(self.classes, 0)
-        for photo in self.photos() if photos is None else photos:
-            counts[photo.label] = counts.get(photo.label, 0) + 1
-        if not sum(counts.values()):
-            raise NoImages(
-                f"{self.folder} has no images in class folders: put each class's photos into a folder."
-            )
-        for name, count in counts.items():
-            if count == 0:
-                raise EmptyClass(f"Class {name!r} has no image: add some to its folder or remove the folder.")
-            if count == 1:
-                raise TooFewImages(
-                    f"Class {name!r} has one image, and one to learn from and one to check are needed: add more."
-                )
+        check_classes(self._store, self.classes, self.photos() if photos is None else photos)
 
     # -- decisions --
 
@@ -261,65 +212,29 @@ class Catalog:
 
     def set_target(self, name: str, values: Mapping[str, str]) -> None:
         """Give photos (`path → value`) a further target beside the label."""
-        self._set("targets", name, {path: str(value) for path, value in values.items()})
+        listing.set_column(self._store, "targets", name, {path: str(value) for path, value in values.items()})
 
     def target_names(self) -> list[str]:
         """Names of the further targets, sorted."""
-        return [row[0] for row in self._db.execute("SELECT DISTINCT name FROM targets ORDER BY name")]
+        return listing.target_names(self._store)
 
     def set_extra(self, name: str, values: Mapping[str, object]) -> None:
         """Keep a further column (`path → value`) that a source brought."""
-        self._set("extra", name, {path: json.dumps(value) for path, value in values.items()})
+        listing.set_column(
+            self._store, "extra", name, {path: json.dumps(value) for path, value in values.items()}
+        )
 
     def set_groups(self, groups: Mapping[str, object]) -> None:
         """Give photos (`path → group`) their duplicate group; None takes it away."""
-        rows = [(None if group is None else str(group), path) for path, group in groups.items()]
-        with self._store.write() as db:
-            db.executemany(
-                'UPDATE images SET "group" = ? WHERE sha256 = (SELECT sha256 FROM files WHERE path = ?)', rows
-            )
+        listing.set_groups(self._store, groups)
 
     def groups(self) -> dict[str, list[str]]:
         """Duplicate group → paths of its live photos."""
-        found: dict[str, list[str]] = {}
-        query = PHOTOS + ' AND i."group" IS NOT NULL ORDER BY f.path'
-        for row in self._db.execute(query):
-            found.setdefault(row["group"], []).append(row["path"])
-        return found
+        return listing.list_groups(self._store)
 
     def conflicts(self) -> list[list[str]]:
         """Photos with the very same bytes in two or more classes: at most one of these labels is right."""
-        labels: dict[str, dict[str, str]] = {}
-        for row in self._db.execute(PHOTOS + " ORDER BY f.path"):
-            labels.setdefault(row["sha256"], {})[row["path"]] = row["label"]
-        return [list(paths) for paths in labels.values() if len(set(paths.values())) > 1]
-
-    def _set(self, table: str, name: str, values: Mapping[str, str]) -> None:
-        with self._store.write(durable=False) as db:
-            known = (
-                {row["path"]: row["sha256"] for row in db.execute("SELECT path, sha256 FROM files")}
-                if len(values) > 50
-                else {path: self.photo(path).sha256 for path in values}
-            )
-            if strange := [path for path in values if path not in known]:
-                raise NoSuchPhoto(
-                    f"{strange[0]} is no photo of this dataset: look at photos() for what is there."
-                )
-            db.executemany(
-                f"INSERT INTO {table} (sha256, name, value) VALUES (?, ?, ?)"
-                " ON CONFLICT (sha256, name) DO UPDATE SET value = excluded.value",
-                [(known[path], name, value) for path, value in values.items()],
-            )
-
-    def _columns(self, table: str, sha256: str | None = None) -> dict[str, dict]:
-        query, values = f"SELECT sha256, name, value FROM {table}", []
-        if sha256:
-            query, values = query + " WHERE sha256 = ?", [sha256]
-        found: dict[str, dict] = {}
-        read = json.loads if table == "extra" else str
-        for key, name, value in self._db.execute(query, values):
-            found.setdefault(key, {})[name] = read(value)
-        return found
+        return listing.list_conflicts(self._store)
 
     # -- rows to review, runs --
 
@@ -329,45 +244,16 @@ class Catalog:
 
     def queue_rows(self, kind: str, rows: Iterable[tuple[str, str, dict]], *, replace: bool = False) -> None:
         """Queue many rows `(path, reason, data)`; `replace` takes the earlier rows of this kind away."""
-        with self._store.write(durable=False) as db:
-            if replace:
-                db.execute("DELETE FROM queue WHERE kind = ?", [kind])
-            for path, reason, data in rows:
-                text = json.dumps(data)
-                db.execute(
-                    "INSERT INTO queue (kind, file, path, reason, data, at)"
-                    " SELECT ?, (SELECT id FROM files WHERE path = ?), ?, ?, ?, ? WHERE NOT EXISTS"
-                    " (SELECT 1 FROM queue WHERE kind = ? AND path = ? AND reason = ? AND data = ?)",
-                    [kind, path, path, reason, text, now(), kind, path, reason, text],
-                )
+        logbook.queue_rows(self._store, kind, rows, replace=replace)
 
     def rows(self, kind: str | None = None) -> list[Row]:
         """The rows to review, by present path; rows about photos that are gone are left out."""
-        rows = self._db.execute(
-            """SELECT q.id, q.kind, coalesce(f.path, q.path) AS path, q.reason, q.data, q.at FROM queue q
-            LEFT JOIN files f ON f.id = q.file
-            WHERE (f.id IS NULL OR f.state IN ('live', 'unreadable')) AND (? IS NULL OR q.kind = ?) ORDER BY q.id""",
-            [kind, kind],
-        )
-        return [Row(r["id"], r["kind"], r["path"], r["reason"], json.loads(r["data"]), r["at"]) for r in rows]
+        return logbook.queued_rows(self._store, kind)
 
     def record_run(self, kind: str, params: dict, metrics: dict) -> int:
         """Remember a run and its figures; returns its number."""
-        with self._store.write() as db:
-            values = [kind, json.dumps(params, default=str), json.dumps(metrics, default=float), now()]
-            return db.execute(
-                "INSERT INTO runs (kind, params, metrics, at) VALUES (?, ?, ?, ?)", values
-            ).lastrowid
+        return logbook.record_run(self._store, kind, params, metrics)
 
     def runs(self) -> list[Run]:
         """Every recorded run, oldest first."""
-        rows = self._db.execute("SELECT * FROM runs ORDER BY id")
-        return [
-            Run(r["id"], r["kind"], json.loads(r["params"]), json.loads(r["metrics"]), r["at"]) for r in rows
-        ]
-
-
-def _photo(row: sqlite3.Row, targets: dict, extra: dict) -> Photo:
-    origin = {} if row["origin"] == "{}" else json.loads(row["origin"])
-    fields = ("path", "sha256", "label", "split", "width", "height", "bytes", "group")
-    return Photo(**{name: row[name] for name in fields}, origin=origin, targets=targets, extra=extra)
+        return logbook.runs(self._store)

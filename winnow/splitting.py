@@ -4,9 +4,45 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
-from winnow.records import Photo
+from winnow.layout import side_folders
+from winnow.records import EmptyClass, NoImages, Photo, TooFewImages
+from winnow.store import Store
+
+
+def freeze_sides(store: Store, photos: Sequence[Photo], *, valid: float, seed: int) -> None:
+    """Give each photo without a side one, for life; where the folders are the split, they stay it."""
+    given = set(side_folders(store.folder).values())
+    if "valid" in given:
+        return  # the folders are the split
+    if given:  # train/ without valid/: photos there may check, unless they were told before that they learn
+        frozen = {row[0] for row in store.db.execute("SELECT sha256 FROM images WHERE side IS NOT NULL")}
+        photos = [p if p.split != "train" or p.sha256 in frozen else replace(p, split=None) for p in photos]
+    sides = choose_sides(photos, valid=valid, seed=seed)
+    with store.write() as db:
+        db.executemany(
+            "UPDATE images SET side = ? WHERE sha256 = ? AND side IS NULL",
+            [(side, sha256) for sha256, side in sides.items()],
+        )
+
+
+def check_classes(store: Store, classes: Iterable[str], photos: Sequence[Photo]) -> None:
+    """Raise `NoImages`, `EmptyClass` or `TooFewImages` if nothing could be learned and checked."""
+    counts = Counter(dict.fromkeys(classes, 0))
+    counts.update(photo.label for photo in photos)
+    if not sum(counts.values()):
+        raise NoImages(
+            f"{store.folder} has no images in class folders: put each class's photos into a folder."
+        )
+    for name, count in counts.items():
+        if count == 0:
+            raise EmptyClass(f"Class {name!r} has no image: add some to its folder or remove the folder.")
+        if count == 1:
+            raise TooFewImages(
+                f"Class {name!r} has one image, and one to learn from and one to check are needed: add more."
+            )
 
 
 def choose_sides(
