@@ -235,3 +235,31 @@ print(peak() - before)
 """
     said = subprocess.check_output([sys.executable, "-c", code, str(tmp_path / "rows")], text=True)
     assert int(said) < 150_000  # kB
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="only Linux says what is mapped")
+def test_batches_from_a_large_cache_never_hold_all_of_it(tmp_path):
+    code = """
+import sys; import numpy as np; from pathlib import Path
+from winnow.learn.pixels import pixel_batches
+from winnow.learn.resident import ResidentPhotos
+from winnow.learn.store import RowStore
+import torch
+cache, names = Path(sys.argv[1]), [f"{i:064x}" for i in range(4096)]
+store = RowStore(cache / "pixels/160-squish")
+for i in range(0, 4096, 64):
+    store.append({names[j]: np.full((160, 160, 3), j % 251, np.uint8) for j in range(i, i + 64)})
+def peak():
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+before = peak()
+files = {name: cache / "nowhere" for name in names}
+assert sum(len(batch) for batch, _ in pixel_batches(files, size=160, cache=cache)) == 4096
+held = ResidentPhotos(list(store.read(copy=False).values()), [torch.zeros(4096)])
+for i in range(0, 4096, 32): held.batch(range(i, i + 32), None)
+print(peak() - before)
+"""
+    said = subprocess.check_output(
+        [sys.executable, "-W", "ignore", "-c", code, str(tmp_path)], text=True, stderr=subprocess.DEVNULL
+    )
+    assert int(said) < 150_000  # kB, of 315,000

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from winnow.images import BadImage, open_image, resize
-from winnow.learn.store import RowStore
+from winnow.learn.store import Lease, RowStore
 
 ROOM = 0.25  # at most this share of the free disk goes into one cache of pixels
 
@@ -32,8 +32,10 @@ def pixel_batches(
     """Batches of (hashes, pixels (n, size, size, 3)): from the cache, or decoded while the caller computes."""
     store = _store(cache, size, method, len(files))
     known = store.read(set(files), copy=False) if store else {}
+    lease = Lease()
     for batch in _batches([sha for sha in files if sha in known], batch_size):
         yield batch, np.stack([known[sha] for sha in batch])
+        lease.looked_at(known[batch[0]], len(batch))
     missing = {sha: file for sha, file in files.items() if sha not in known}
     for batch, pixels in _decoded(missing, size, method, batch_size):
         if store:

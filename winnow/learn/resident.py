@@ -11,7 +11,7 @@ from fastai.data.core import DataLoaders, Datasets
 from fastai.torch_core import TensorCategory
 from fastai.vision.core import TensorImage
 
-from winnow.learn.store import HELD, let_go
+from winnow.learn.store import Lease
 
 ROOM = 0.4  # at most this share of the GPU's free memory holds photos; the rest is training's
 
@@ -30,7 +30,7 @@ class ResidentPhotos:
     ):
         self.pixels, self.labels = pixels, [labels_of_one.long() for labels_of_one in labels]
         self.resident: torch.Tensor | None = None  # (n, size, size, 3) uint8 on a GPU
-        self.tried, self.read = False, 0
+        self.tried, self.lease = False, Lease()
 
     @property
     def bytes(self) -> int:
@@ -50,10 +50,7 @@ class ResidentPhotos:
         if self.resident is not None:
             return self.resident[torch.tensor(rows, device=self.resident.device)]
         images = torch.from_numpy(np.stack([self.pixels[row] for row in rows]))
-        self.read += images.nbytes
-        if self.read >= HELD:
-            let_go(self.pixels[rows[0]])
-            self.read = 0
+        self.lease.looked_at(self.pixels[rows[0]], len(rows))
         return images.pin_memory().to(device, non_blocking=True) if on_gpu else images
 
     def _move(self, device: torch.device) -> None:

@@ -19,6 +19,20 @@ import numpy as np
 HELD = 32 << 20  # bytes of mapped rows that are looked at before their memory is given back
 
 
+class Lease:
+    """Mapped rows that are being looked at: every `HELD` bytes their memory is given back."""
+
+    def __init__(self):
+        self.looked = 0
+
+    def looked_at(self, row: np.ndarray, count: int = 1) -> None:
+        """Count `count` rows like `row`."""
+        self.looked += count * row.nbytes
+        if self.looked >= HELD:
+            let_go(row)
+            self.looked = 0
+
+
 def let_go(row: np.ndarray) -> None:
     """Give back the memory that the mapped file of `row` takes; its rows are read again when they are wanted.
 
