@@ -1,6 +1,7 @@
 """Frozen features: right, kept, and safe with several processes and a kill -9."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -99,6 +100,16 @@ def test_a_catalog_keeps_features_in_its_own_cache_and_follows_a_relabelled_phot
     after = dict(zip([p.sha256 for p in catalog.photos()], extract_features(catalog, size=SIZE), strict=True))
     assert before.keys() == after.keys() and all(np.array_equal(before[sha], after[sha]) for sha in before)
     assert (catalog.cache / "features").is_dir()
+
+
+def test_some_of_a_catalogs_photos_give_their_rows_in_the_order_asked(files, tmp_path):
+    for file in files[:4]:
+        (tmp_path / "a").mkdir(exist_ok=True)
+        shutil.copy(file, tmp_path / "a")
+    catalog = Catalog(tmp_path)
+    photos = catalog.photos()
+    some = extract_features(catalog, photos=[photos[2], photos[0]], size=SIZE)
+    assert np.array_equal(some, extract_features(catalog, size=SIZE)[[2, 0]])
 
 
 def test_methods_and_sizes_are_kept_apart(files, tmp_path):

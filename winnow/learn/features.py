@@ -16,10 +16,10 @@ import numpy as np
 from winnow.images import sha256_of
 from winnow.learn.backbones import BACKBONES, make_backbone, onnx_backbone, weights_mark
 from winnow.learn.pixels import pixel_batches
-from winnow.learn.store import RowStore
+from winnow.learn.store import Lease, RowStore
 
 if TYPE_CHECKING:
-    from winnow.catalog import Catalog
+    from winnow.catalog import Catalog, Photo
 
 __all__ = ["BACKBONES", "extract_features", "features_of_pixels"]
 
@@ -30,6 +30,7 @@ BATCH = 16  # fits the processor's cache; larger batches are slower on a CPU
 def extract_features(
     source: Catalog | Sequence[Path | str],
     *,
+    photos: Sequence[Photo] | None = None,  # a catalog's photos, where not all are wanted
     backbone: str = "tf_efficientnet_lite0",
     size: int = 192,
     method: str = "squish",
@@ -45,7 +46,7 @@ def extract_features(
     what a killed one had finished is kept. With Ray every machine must see the files under the same paths.
     Raises `BadImage` for a file that can't be read, and `NoRay` or `NoCluster`.
     """
-    files, hashes = _files_and_hashes(source)
+    files, hashes = _files_and_hashes(source, photos)
     folder = cache or getattr(source, "cache", None)
     if folder:
         Path(folder).mkdir(parents=True, exist_ok=True)
@@ -70,9 +71,9 @@ def features_of_pixels(pixels: np.ndarray, *, backbone: str = "tf_efficientnet_l
     return np.concatenate(parts)
 
 
-def _files_and_hashes(source) -> tuple[list[Path], list[str]]:
+def _files_and_hashes(source, photos: Sequence[Photo] | None) -> tuple[list[Path], list[str]]:
     if hasattr(source, "photos"):
-        photos = source.photos()
+        photos = source.photos() if photos is None else photos
         return [source.file(photo.path) for photo in photos], [photo.sha256 for photo in photos]
     files = [Path(file) for file in source]
     return files, [sha256_of(file) for file in files]
@@ -89,11 +90,12 @@ def _fill(files, hashes, store, compute, progress) -> np.ndarray:
     for place, sha in enumerate(hashes):
         places.setdefault(sha, []).append(place)
     known = store.read(set(places), copy=False) if store else {}
-    table, done = None, 0
+    table, done, lease = None, 0, Lease()
     for sha, row in known.items():
         table = np.empty((len(hashes), len(row)), np.float32) if table is None else table
         table[places[sha]] = row
         done += len(places[sha])
+        lease.looked_at(row)
     missing = {sha: files[at[0]] for sha, at in places.items() if sha not in known}
     for batch, rows in compute(missing) if missing else ():
         table = np.empty((len(hashes), rows.shape[1]), np.float32) if table is None else table

@@ -109,13 +109,18 @@ def make_learner(
 
 def probe_of(dls: DataLoaders, *, backbone: str = "tf_efficientnet_lite0") -> Probe:
     """A probe fitted on the training side of `dls`, with its sampling weights."""
-    recipe = dls.recipe
-    places = {dls.catalog.file(photo.path): i for i, photo in enumerate(dls.catalog.photos())}
-    features = extract_features(dls.catalog, backbone=backbone, size=recipe["size"], method=recipe["method"])
-    rows = [places[file] for file in dls.train_ds.items]
+    recipe, catalog = dls.recipe, dls.catalog
+    photos = {catalog.file(photo.path): photo for photo in catalog.photos()}
+    features = extract_features(
+        catalog,
+        photos=[photos[file] for file in dls.train_ds.items],
+        backbone=backbone,
+        size=recipe["size"],
+        method=recipe["method"],
+    )
     labels = [int(label) for label in _targets(dls.train_ds)]
     return fit_probe(
-        features[rows], labels, n_classes=len(dls.vocab), weights=dls.train.weights, seed=recipe["seed"]
+        features, labels, n_classes=len(dls.vocab), weights=dls.train.weights, seed=recipe["seed"]
     )
 
 
