@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 FOLDS = 5
-BLOCK = 512  # rows that are standardised at a time: they stay in the processor's cache
+BLOCK = 512  # rows that are looked at together: they stay in the processor's cache
 
 
 @dataclass(frozen=True)
@@ -54,9 +54,11 @@ def fit_probe(
     rows = np.ones(len(labels), np.float32) if weights is None else np.asarray(weights, np.float32)
     if rows.shape != labels.shape:
         raise ValueError(f"{len(rows)} weights were given for {len(labels)} rows: give one weight a row.")
-    standard, mean, scale = _standardised(features)
+    mean, scale = _moments(features)
     weight, bias = _adamw(
-        standard,
+        features,
+        mean,
+        scale,
         labels,
         rows[:, None],
         n_classes,
@@ -92,9 +94,11 @@ def out_of_fold(
     fold = assign_folds(labels, folds=folds, groups=groups, seed=seed)
     heads = int(fold.max()) + 1
     rows = (fold[:, None] != np.arange(heads)).astype(np.float32)
-    standard, _, _ = _standardised(features)
+    mean, scale = _moments(features)
     weight, bias = _adamw(
-        standard,
+        features,
+        mean,
+        scale,
         labels,
         rows,
         n_classes,
@@ -106,8 +110,8 @@ def out_of_fold(
     )
     logits = np.empty((len(labels), n_classes), np.float32)
     for head in range(heads):
-        held_out = fold == head
-        logits[held_out] = standard[held_out] @ weight[:, head] + bias[head]
+        held_out, raw = fold == head, weight[:, head] / scale[:, None]
+        logits[held_out] = features[held_out] @ raw + (bias[head] - mean @ raw)
     return softmax(logits)
 
 
@@ -144,45 +148,46 @@ def _checked(features: np.ndarray, labels: Sequence[int] | np.ndarray, n_classes
         )
     if labels.min() < 0 or labels.max() >= n_classes:
         raise ValueError(f"Labels lie in {labels.min()}..{labels.max()}, but there are {n_classes} classes.")
-    if not np.isfinite(features).all():
-        raise ValueError(
-            "Some features are not finite numbers: delete the feature cache and extract them again."
-        )
     return features, labels
 
 
-def _standardised(features: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Columns of mean 0 and deviation 1 (n, d), and the means and deviations (d,) that were taken out.
+def _moments(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and deviation (d,) of each column, 1 for a column that is the same everywhere.
 
-    A block of rows at a time, into one new array: whole-array steps would write half a gigabyte each at 100,000 photos.
+    A block of rows at a time: whole-array steps would write half a gigabyte each at 100,000 photos.
     """
-    blocks = [slice(start, start + BLOCK) for start in range(0, len(features), BLOCK)]
-    mean = sum(features[rows].sum(axis=0, dtype=np.float64) for rows in blocks) / len(features)
-    mean = mean.astype(np.float32)
-    standard, squares = np.empty_like(features), np.zeros(features.shape[1])
-    for rows in blocks:
-        part = np.subtract(features[rows], mean, out=standard[rows])
+    blocks = [features[start : start + BLOCK] for start in range(0, len(features), BLOCK)]
+    mean = sum(block.sum(axis=0, dtype=np.float64) for block in blocks) / len(features)
+    if not np.isfinite(mean).all():
+        raise ValueError(
+            "Some features are not finite numbers: delete the feature cache and extract them again."
+        )
+    mean, squares = mean.astype(np.float32), np.zeros(features.shape[1])
+    for block in blocks:
+        part = block - mean
         squares += np.einsum("ij,ij->j", part, part)
     scale = np.sqrt(squares / len(features))
-    scale = np.where(scale > 1e-6, scale, 1).astype(np.float32)
-    for rows in blocks:
-        standard[rows] /= scale
-    return standard, mean, scale
+    return mean, np.where(scale > 1e-6, scale, 1).astype(np.float32)
 
 
-def _adamw(x, labels, rows, n_classes, *, epochs, lr, weight_decay, batch_size, seed):
-    """Fit several linear heads at once; `rows` (n, heads) weighs each row in each. Gives (d, heads, k), (heads, k)."""
+def _adamw(x, mean, scale, labels, rows, n_classes, *, epochs, lr, weight_decay, batch_size, seed):
+    """Fit several linear heads at once; `rows` (n, heads) weighs each row in each. Gives (d, heads, k), (heads, k).
+
+    Batches are standardised as they are taken: a standardised copy of all rows would double the memory.
+    """
     (n, d), heads = x.shape, rows.shape[1]
     rows = rows * (n / np.maximum(rows.sum(axis=0), 1e-12))  # a weight of 1 on average, in each head
     target = np.eye(n_classes, dtype=np.float32)[labels]
     params = np.zeros((d + 1, heads * n_classes), np.float32)  # the last row is the bias
     first, second, grad, spare = (np.zeros_like(params) for _ in range(4))
-    random, step = np.random.default_rng(seed), 0
+    random, step, narrow = np.random.default_rng(seed), 0, 1 / scale
     for _ in range(epochs):
         order = random.permutation(n)
         for start in range(0, n, batch_size):
             batch = order[start : start + batch_size]
             xb = x[batch]
+            xb -= mean
+            xb *= narrow
             probs = softmax((xb @ params[:-1] + params[-1]).reshape(-1, heads, n_classes))
             error = (probs - target[batch, None]) * (rows[batch, :, None] / len(batch))
             error = error.reshape(len(batch), -1).astype(np.float32, copy=False)
