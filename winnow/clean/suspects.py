@@ -167,10 +167,9 @@ def _sets(backbone, sizes) -> list[tuple[str, int]]:
 
 
 def _features(catalog, photos, sets, progress) -> list[np.ndarray]:
-    here = {photo.path: row for row, photo in enumerate(catalog.photos())}
-    rows = [here[photo.path] for photo in photos]
     return [
-        extract_features(catalog, backbone=name, size=size, progress=progress)[rows] for name, size in sets
+        extract_features(catalog, photos=photos, backbone=name, size=size, progress=progress)
+        for name, size in sets
     ]
 
 
