@@ -228,29 +228,39 @@ def test_mapped_rows_give_their_memory_back_and_are_read_again(tmp_path):
     assert all((row == int(sha, 16)).all() for sha, row in kept.items())
 
 
+PEAK = """
+from pathlib import Path
+def peak():
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+"""  # kB, in a process of its own
+
+
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="only Linux says what is mapped")
 def test_reading_a_large_cache_never_holds_all_of_it(tmp_path):
     """The most that was mapped at any time, by a process of its own: 8,192 rows of 64 kB, as much as a look maps."""
-    code = """
+    code = (
+        PEAK
+        + """
 import sys; import numpy as np; from pathlib import Path; from winnow.learn.store import RowStore
 store = RowStore(Path(sys.argv[1]))
 for i in range(0, 8192, 64):
     store.append({f"{j:064x}": np.full(1 << 16, j % 251, np.uint8) for j in range(i, i + 64)})
-def peak():
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
 before = peak()
 rows = store.read(copy=False)
 assert len(rows) == 8192, len(rows)
 print(peak() - before)
 """
+    )
     said = subprocess.check_output([sys.executable, "-c", code, str(tmp_path / "rows")], text=True)
     assert int(said) < 150_000  # kB
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="only Linux says what is mapped")
 def test_batches_from_a_large_cache_never_hold_all_of_it(tmp_path):
-    code = """
+    code = (
+        PEAK
+        + """
 import sys; import numpy as np; from pathlib import Path
 from winnow.learn.pixels import pixel_batches
 from winnow.learn.resident import ResidentPhotos
@@ -260,9 +270,6 @@ cache, names = Path(sys.argv[1]), [f"{i:064x}" for i in range(4096)]
 store = RowStore(cache / "pixels/160-squish")
 for i in range(0, 4096, 64):
     store.append({names[j]: np.full((160, 160, 3), j % 251, np.uint8) for j in range(i, i + 64)})
-def peak():
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
 before = peak()
 files = {name: cache / "nowhere" for name in names}
 assert sum(len(batch) for batch, _ in pixel_batches(files, size=160, cache=cache)) == 4096
@@ -270,6 +277,7 @@ held = ResidentPhotos(list(store.read(copy=False).values()), [torch.zeros(4096)]
 for i in range(0, 4096, 32): held.batch(range(i, i + 32), None)
 print(peak() - before)
 """
+    )
     said = subprocess.check_output(
         [sys.executable, "-W", "ignore", "-c", code, str(tmp_path)], text=True, stderr=subprocess.DEVNULL
     )

@@ -39,6 +39,7 @@ def train_progressively(
     *,
     lr: float = 4e-4,
     one_cycle: bool = False,  # one rise and fall of the learning rate over all steps, instead of one in each
+    cbs: Sequence[Callback] | None = None,
     **options,  # fine_tune's
 ) -> list[Outcome]:
     """Fine-tune `learn` at each size of `schedule` in turn; sampling weights, seed and split stay as they were.
@@ -50,23 +51,27 @@ def train_progressively(
     steps = [step if isinstance(step, Step) else Step(*step) for step in schedule]
     for step in steps:
         _check_size(learn, step.size)
-    outcomes = (_in_one_cycle if one_cycle else _one_by_one)(learn, steps, lr, options)
+    fit = _in_one_cycle if one_cycle else _one_by_one
+    outcomes = fit(learn, steps, lr=lr, cbs=list(cbs or ()), **options)
     learn.recipe["schedule"] = [[step.size, step.epochs] for step in steps]
     return outcomes
 
 
-def _one_by_one(learn: Learner, steps: list[Step], lr: float, options: dict) -> list[Outcome]:
+def _one_by_one(
+    learn: Learner, steps: list[Step], *, lr: float, cbs: list[Callback], **options
+) -> list[Outcome]:
     outcomes = []
     for number, step in enumerate(steps):
         set_size(learn, step.size, method=step.method, batch_size=step.batch_size)
+        own = [Accumulate(step.accumulate)] if step.accumulate > 1 else []
         rate = step.lr or lr / 2**number
-        cbs = [Accumulate(step.accumulate)] if step.accumulate > 1 else []
-        given = {**options, "cbs": [*cbs, *(options.get("cbs") or [])]}
-        outcomes.append(fine_tune(learn, step.epochs, lr=rate, **given))
+        outcomes.append(fine_tune(learn, step.epochs, lr=rate, cbs=[*own, *cbs], **options))
     return outcomes
 
 
-def _in_one_cycle(learn: Learner, steps: list[Step], lr: float, options: dict) -> list[Outcome]:
+def _in_one_cycle(
+    learn: Learner, steps: list[Step], *, lr: float, cbs: list[Callback], **options
+) -> list[Outcome]:
     if any(step.lr for step in steps):
         raise UnfitSchedule(
             "In one cycle all steps share the learning rate: leave the steps' own lr out and give lr, "
@@ -78,12 +83,12 @@ def _in_one_cycle(learn: Learner, steps: list[Step], lr: float, options: dict) -
     for step in steps:
         set_size(learn, step.size, method=step.method, batch_size=step.batch_size)
         plan += [(learn.dls, step.accumulate)] * step.epochs
-    accumulate = Accumulate(1)
-    cbs = [Resized(plan, accumulate), accumulate, *(options.pop("cbs", None) or [])]
+    accumulate, last = Accumulate(1), learn.dls
+    own = [Resized(plan, accumulate), accumulate]
     try:
-        return [fine_tune(learn, len(plan), lr=lr, cbs=cbs, **options)]
+        return [fine_tune(learn, len(plan), lr=lr, cbs=[*own, *cbs], **options)]
     finally:
-        learn.dls = plan[-1][0]  # wherever the fit was stopped
+        learn.dls = last  # wherever the fit was stopped
 
 
 class Resized(Callback):

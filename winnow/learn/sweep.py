@@ -182,9 +182,8 @@ def _fine_tune(catalog: Catalog, recipe: Recipe):
 def _here(folder: str, recipes: Sequence[Recipe], address: str | None) -> Iterator[Trial]:
     """One process for each trial, one at a time: its memory is its own, and its death costs one row."""
     if len({recipe.size for recipe in recipes}) > 1:
-        with contextlib.suppress(
-            *FAULTS
-        ):  # then each trial decodes for itself, and says what is wrong with it
+        # where this fails each trial decodes for itself, and says what is wrong with it
+        with contextlib.suppress(*FAULTS):
             _in_process(_decode, folder, recipes)
     for recipe in recipes:
         try:
